@@ -1,0 +1,1 @@
+"""Listings in: ingest, taxonomy, photos, features, scorer, sample catalog."""

@@ -1,0 +1,97 @@
+"""Photos as small square arrays, decoded once and kept in memory-mapped segments."""
+
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from curation.errors import IntegrityError, NotFoundError
+from curation.store.files import FileStore
+
+MIN_SEGMENT = 64
+"""Fewer new photos than this are decoded again next time rather than written as a file of their own."""
+
+N_THREADS = 2
+Pixels = NDArray[np.uint8]
+
+
+class PhotoCache:
+    """Decoded photos by sha256, in immutable files `<px>-*.npy` under `root`; None keeps nothing.
+
+    A segment is written beside its final name and renamed, so that several processes may share
+    the folder; a segment that cannot be read is ignored and its photos are decoded again.
+    """
+
+    def __init__(self, root: Path | None, px: int) -> None:
+        self.root, self.px = root, px
+        self._dtype = np.dtype([("sha256", "S64"), ("pixels", np.uint8, (px, px, 3))])
+
+    def load(self, shas: Sequence[Sequence[str]], n_views: int, media: FileStore) -> tuple[Pixels, NDArray[np.int32]]:
+        """Distinct photos (1 + P, px, px, 3), the first blank, and their rows per listing (N, n_views), 0 = missing or broken."""
+        wanted = list(dict.fromkeys(sha for row in shas for sha in row))
+        found = self._cached(set(wanted))
+        fresh = self._decode([sha for sha in wanted if sha not in found], media)
+        self._keep(fresh)
+        found |= fresh
+        rows = {sha: row for row, sha in enumerate((sha for sha in wanted if sha in found), start=1)}
+        photos = np.zeros((1 + len(rows), self.px, self.px, 3), np.uint8)
+        for sha, row in rows.items():
+            photos[row] = found[sha]
+        index = np.zeros((len(shas), n_views), np.int32)
+        for at, names in enumerate(shas):
+            present = [rows[sha] for sha in names if sha in rows]
+            index[at, : len(present)] = present
+        return photos, index
+
+    def _cached(self, wanted: set[str]) -> dict[str, Pixels]:
+        found: dict[str, Pixels] = {}
+        for path in sorted(self.root.glob(f"{self.px}-*.npy")) if self.root else ():
+            try:
+                segment = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError):
+                continue
+            if segment.dtype == self._dtype:
+                names = np.char.decode(np.asarray(segment["sha256"]), "ascii").tolist()
+                found |= {sha: segment["pixels"][row] for row, sha in enumerate(names) if sha in wanted}
+        return found
+
+    def _decode(self, shas: Sequence[str], media: FileStore) -> dict[str, Pixels]:
+        with ThreadPoolExecutor(N_THREADS) as pool:  # Pillow releases the GIL while it decodes
+            decoded = pool.map(lambda sha: self._one(sha, media), shas)
+            return {sha: pixels for sha, pixels in zip(shas, decoded, strict=True) if pixels is not None}
+
+    def _one(self, sha256: str, media: FileStore) -> Pixels | None:
+        try:
+            return square(media.get(sha256, ".jpg"), self.px)
+        except (NotFoundError, IntegrityError, UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
+            return None
+
+    def _keep(self, fresh: dict[str, Pixels]) -> None:
+        if self.root is None or len(fresh) < MIN_SEGMENT:
+            return
+        segment = np.zeros(len(fresh), self._dtype)
+        segment["sha256"] = [sha.encode() for sha in fresh]
+        segment["pixels"] = list(fresh.values())
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.root, prefix=".part-")
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, segment, allow_pickle=False)
+        os.replace(name, self.root / f"{self.px}-{min(fresh)[:16]}-{len(fresh)}.npy")
+
+
+def square(data: bytes, px: int) -> Pixels:
+    """A JPEG as (px, px, 3) RGB, the whole picture fit inside, centred on grey. Raises what Pillow raises."""
+    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+        image.draft("RGB", (px, px))
+        small = image.convert("RGB")
+    small.thumbnail((px, px), Image.Resampling.BILINEAR)
+    canvas = np.full((px, px, 3), 128, np.uint8)
+    top, left = (px - small.height) // 2, (px - small.width) // 2
+    canvas[top : top + small.height, left : left + small.width] = np.asarray(small)
+    return canvas

@@ -1,0 +1,120 @@
+"""A released detector, run by ONNX Runtime: two files named by their sha256, and the shared featuriser."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.photos import PhotoCache
+from curation.errors import IntegrityError, ProbabilityError, shorten
+from curation.store.files import FileStore
+from curation.types import Listing
+
+FORMAT = "refurbish-detector-1"
+ONNX_SUFFIX = ".onnx"
+SIDECAR_SUFFIX = ".json"
+BATCH = 128
+N_THREADS = 2
+INPUTS = ("ids", "counts", "numeric", "photos", "photo_index")
+OUTPUTS = ("category", "violation")
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A detector's answers for N listings, in the order asked."""
+
+    category_probs: NDArray[np.float32]  #: (N, K), rows sum to 1
+    classes: tuple[str, ...]
+    violation_probs: NDArray[np.float32]  #: (N, V) in [0, 1]
+    violations: tuple[str, ...]
+
+
+class Scorer:
+    """One loaded model. `Scorer.load` checks that file, sidecar and code belong together."""
+
+    def __init__(self, session: Any, sidecar: Mapping[str, Any]) -> None:
+        self._session, self.sidecar = session, sidecar
+        self.classes, self.violations = tuple(sidecar["classes"]), tuple(sidecar["violations"])
+        self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]))
+
+    @classmethod
+    def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> "Scorer":
+        """The model of these two files. Raises NotFoundError if one is gone, IntegrityError if they do not belong together."""
+        import onnxruntime
+
+        sidecar = _sidecar(files.get(sidecar_sha256, SIDECAR_SUFFIX))
+        if sidecar["onnx_sha256"] != onnx_sha256:
+            raise IntegrityError(
+                f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
+                "promote a model whose two files were written together"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = N_THREADS
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(files.get(onnx_sha256, ONNX_SUFFIX), options, ["CPUExecutionProvider"])
+        except Exception as error:
+            if type(error).__module__.startswith("onnxruntime"):
+                raise IntegrityError(
+                    f"model file {onnx_sha256} cannot be loaded: {shorten(str(error), 200)}; export it again"
+                ) from error
+            raise
+        _require_shape(session, sidecar)
+        return cls(session, sidecar)
+
+    def score(self, listings: Sequence[Listing], media: FileStore, cache: PhotoCache | None = None) -> Scores:
+        """Probabilities for these listings, a batch at a time. Raises ProbabilityError if the model answers nonsense."""
+        parts = [
+            self.predict(self.featurizer.transform(listings[at : at + BATCH], media, cache))
+            for at in range(0, len(listings), BATCH)
+        ]
+        category = np.concatenate([part.category_probs for part in parts] or [np.zeros((0, len(self.classes)), np.float32)])
+        violation = np.concatenate([part.violation_probs for part in parts] or [np.zeros((0, len(self.violations)), np.float32)])
+        return Scores(category, self.classes, violation, self.violations)
+
+    def predict(self, features: Features, rows: NDArray[np.int64] | None = None) -> Scores:
+        """The same for rows of ready features (default: all), a batch at a time."""
+        rows = np.arange(len(features)) if rows is None else rows
+        found = [self._session.run(list(OUTPUTS), features.inputs(rows[at : at + BATCH])) for at in range(0, len(rows), BATCH)]
+        category = np.concatenate([part[0] for part in found] or [np.zeros((0, len(self.classes)), np.float32)])
+        violation = np.concatenate([part[1] for part in found] or [np.zeros((0, len(self.violations)), np.float32)])
+        bad = ~np.isfinite(category).all(1) | ~np.isfinite(violation).all(1)
+        if bad.any():
+            refs = [features.refs[row] for row in rows[bad]]
+            raise ProbabilityError(f"the model gave NaN for {len(refs)} listings, {shorten(refs)}; roll back and retrain")
+        return Scores(category, self.classes, violation, self.violations)
+
+
+def _sidecar(data: bytes) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise IntegrityError(f"a model's sidecar is not JSON: {error}; export the model again") from error
+    wanted = {"format", "features", "classes", "violations", "onnx_sha256"}
+    missing = sorted(wanted - set(found)) if isinstance(found, dict) else sorted(wanted)
+    if missing or found["format"] != FORMAT:
+        raise IntegrityError(f"a model's sidecar lacks {missing} or is not {FORMAT!r}: {shorten(found)}; export the model again")
+    return found
+
+
+def _require_shape(session: Any, sidecar: Mapping[str, Any]) -> None:
+    """Names, widths and output columns must be those that the sidecar promises."""
+    shape = FeatureConfig.from_json(sidecar["features"])
+    found = {node.name: node.shape for node in (*session.get_inputs(), *session.get_outputs())}
+    last = {name: sizes[-1] for name, sizes in found.items()}
+    wanted = {
+        "ids": shape.width,
+        "counts": shape.width,
+        "photo_index": shape.n_views,
+        "category": len(sidecar["classes"]),
+        "violation": len(sidecar["violations"]),
+    }
+    bad = {name: (last.get(name), size) for name, size in wanted.items() if last.get(name) != size}
+    if bad or set(found) != {*INPUTS, *OUTPUTS}:
+        raise IntegrityError(
+            f"model file and sidecar disagree (found, promised): {shorten(bad or sorted(found), 200)}; export it again"
+        )

@@ -1,0 +1,93 @@
+"""Every error Refurbish raises on purpose.
+
+RefurbishError
+ ├── InputError            the caller's data is wrong; nothing was changed
+ │    ├── PayloadError     a Label Studio body that cannot be interpreted (it is quarantined)
+ │    ├── RowError         one row of a catalog file (it lands in the rejects file)
+ │    ├── ImageError       one photo that cannot be used (listed in the rejects file)
+ │    └── ProbabilityError `pred_probs` or `labels` that no method may be run on
+ ├── ConfigError           a setting is missing or contradicts another
+ ├── DatabaseError         the database cannot be used as it is (away, newer, foreign)
+ ├── NotFoundError         a name, id or sha256 that is not there
+ ├── IntegrityError        stored bytes do not match their sha256
+ ├── GateRefused           a model is not good enough to be released
+ ├── StaleLease            this worker no longer owns its job; its writes are refused
+ └── LabelStudioError      Label Studio answered with an error, or not at all
+
+Each message says what happened, shows the value (shortened) and what to do. The exit code
+of the command line is the class attribute ``exit_code``.
+"""
+
+
+class RefurbishError(Exception):
+    """Base of the tree; never raised itself."""
+
+    exit_code = 1
+
+
+class InputError(RefurbishError):
+    """The caller's data is wrong; nothing was changed."""
+
+
+class PayloadError(InputError):
+    """An authentic Label Studio body that cannot be interpreted."""
+
+
+class RowError(InputError):
+    """One row of a catalog file is unusable."""
+
+    def __init__(self, field: str, message: str, code: str = "unusable") -> None:
+        super().__init__(message)
+        self.field, self.code = field, code
+
+
+class ImageError(InputError):
+    """One photo is unusable."""
+
+
+class ProbabilityError(InputError):
+    """Labels or probabilities on which no method may be run."""
+
+
+class ConfigError(RefurbishError):
+    """A setting is missing or contradicts another."""
+
+    exit_code = 2
+
+
+class DatabaseError(RefurbishError):
+    """The database cannot be used as it is."""
+
+    exit_code = 75
+
+
+class NotFoundError(RefurbishError):
+    """A name, id or sha256 that is not there."""
+
+
+class IntegrityError(RefurbishError):
+    """Stored bytes do not match their sha256."""
+
+
+class GateRefused(RefurbishError):
+    """A model is not good enough to be released."""
+
+    exit_code = 3
+
+
+class StaleLease(RefurbishError):
+    """This worker no longer owns its job."""
+
+    exit_code = 75
+
+
+class LabelStudioError(RefurbishError):
+    """Label Studio answered with an error, or not at all."""
+
+    exit_code = 75
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """The value as shown in a message: at most `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,148 @@
+"""The project in Label Studio: created or brought up to date, with its page and its webhook."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from curation.errors import ConfigError, LabelStudioError
+from curation.labelstudio import hook, labelconfig
+from curation.labelstudio.client import ONCE, Client, NotThere
+from curation.labelstudio.payloads import source_of
+from curation.store import taxonomy
+from curation.store.workspace import Workspace, get_state, set_state
+
+STATE = "labelstudio.project"
+
+FIXED = {
+    "description": "Listings whose label is doubted. Tasks, suggestions and this page are kept by Refurbish.",
+    "expert_instruction": "Pick the category the item belongs to, whatever the seller said. Tick every violation that applies, "
+    "or “Nothing wrong”. Press Skip if you cannot tell: a skip is better than a guess.",
+    "enable_empty_annotation": False,
+    "show_collab_predictions": True,
+    "show_skip_button": True,
+    "skip_queue": "REQUEUE_FOR_OTHERS",
+    "sampling": "Sequential sampling",
+}
+"""Project settings we rely on. Tasks are pushed by priority, so sequential is by priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The project as remembered by the last set-up."""
+
+    id: int
+    url: str
+
+    @property
+    def source(self) -> str:
+        return source_of(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a set-up did. `changed` is empty when all was right already."""
+
+    project_id: int
+    url: str
+    webhook_id: int
+    is_new: bool
+    changed: tuple[str, ...] = field(default=())
+
+
+def find(session: Session) -> Project | None:
+    """The project of this workspace, if it was set up."""
+    state = get_state(session, STATE)
+    return None if state is None else Project(int(state["id"]), str(state["url"]))
+
+
+def require(session: Session, client: Client) -> Project:
+    """The project of this workspace. Raises ConfigError if it was not set up, or for another Label Studio."""
+    found = find(session)
+    if found is None:
+        raise ConfigError("there is no Label Studio project yet; run `refurbish labelstudio setup`")
+    if not found.url.startswith(client.url + "/"):
+        raise ConfigError(
+            f"the project was set up at {found.url}, but label_studio_url is {client.url}; run `refurbish labelstudio setup`"
+        )
+    return found
+
+
+def source_in_force(session: Session) -> str:
+    """The source of bodies that name no project."""
+    found = find(session)
+    return found.source if found else source_of("unknown")
+
+
+def fetch(client: Client, project_id: int) -> dict[str, Any]:
+    """The project as Label Studio has it. Raises LabelStudioError if it is gone."""
+    try:
+        found: dict[str, Any] = client.request("GET", f"/api/projects/{project_id}/", what=f"read project {project_id}")
+    except NotThere:
+        raise LabelStudioError(
+            f"project {project_id} is not in Label Studio any more; run `refurbish labelstudio setup` to make it anew"
+        ) from None
+    return found
+
+
+def page(session: Session, workspace: Workspace) -> str:
+    """The labeling page for the taxonomy and policy in force. Raises ConfigError while there is no taxonomy."""
+    leaves = taxonomy.leaves(session)
+    if not leaves:
+        raise ConfigError("there are no categories yet; run `refurbish ingest` before setting Label Studio up")
+    return labelconfig.build(leaves, workspace.settings.violations)
+
+
+def require_our_page(found: dict[str, Any], config: str) -> None:
+    """Refuse to push to a page that shows another taxonomy or other questions."""
+    if not labelconfig.is_same(found["label_config"], config):
+        raise LabelStudioError(
+            "the project's labeling config differs from the taxonomy and policy in force; run `refurbish labelstudio setup` first"
+        )
+
+
+def setup(workspace: Workspace, now: datetime) -> Setup:
+    """Create the project or bring it up to date, then its webhook. Safe to repeat."""
+    hook.wanted_secret(workspace.settings)
+    with workspace.db.read() as session:
+        config, known = page(session, workspace), find(session)
+    with Client.of(workspace.settings) as client:
+        project_id, is_new, changed = _ensure(client, known, workspace.settings.label_studio_project, config)
+        url = f"{client.url}/projects/{project_id}"
+        with workspace.db.write() as session:  # before the webhook: a failure there must not lose the project
+            set_state(session, STATE, {"id": project_id, "url": url}, now=now)
+        webhook_id, repaired = hook.ensure(client, project_id, workspace.settings)
+    return Setup(project_id, url, webhook_id, is_new, (*changed, *repaired))
+
+
+def _ensure(client: Client, known: Project | None, title: str, config: str) -> tuple[int, bool, list[str]]:
+    """The project's id, whether it is new, and what was changed."""
+    found = _existing(client, known, title)
+    wanted = {**FIXED, "title": title, "label_config": config}
+    if found is None:
+        with client.doing("create the project") as sdk:
+            return int(sdk.projects.create(**wanted, request_options=ONCE).id), True, ["project created"]
+    project_id = int(found["id"])
+    differing = {name: value for name, value in wanted.items() if not _equal(name, found.get(name), value)}
+    if not differing:
+        return project_id, False, []
+    client.request("PATCH", f"/api/projects/{project_id}/", what="update the project", json_body=differing)
+    return project_id, False, [f"project updated: {', '.join(sorted(differing))}"]
+
+
+def _existing(client: Client, known: Project | None, title: str) -> dict[str, Any] | None:
+    """The project by its remembered id, else by its title."""
+    if known is not None and known.url.startswith(client.url + "/"):
+        try:
+            found: dict[str, Any] = client.request("GET", f"/api/projects/{known.id}/", what="read the project")
+            return found
+        except NotThere:
+            pass
+    listed = client.request("GET", "/api/projects/", what="list projects", title=title, page_size=100)
+    named = [row for row in listed["results"] if row["title"] == title]
+    return fetch(client, min(row["id"] for row in named)) if named else None
+
+
+def _equal(name: str, found: object, wanted: object) -> bool:
+    return labelconfig.is_same(str(found), str(wanted)) if name == "label_config" else found == wanted

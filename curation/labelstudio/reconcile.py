@@ -1,0 +1,256 @@
+"""Reconciliation: Label Studio's state is the truth, webhooks only make it fast.
+
+Tasks are read in the order of their `updated_at`, which moves with every change of an annotation,
+also its deletion. Each task's set of annotations replaces what we have of it, page by page; the
+cursor is stored in the transaction of its page, so a killed run goes on where it stopped.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from curation import telemetry
+from curation.errors import ConfigError, PayloadError
+from curation.labelstudio import apply, hook, labelconfig, payloads, project, walk
+from curation.labelstudio.answers import Vocabulary
+from curation.labelstudio.client import Client
+from curation.labelstudio.project import Project
+from curation.labelstudio.walk import Task
+from curation.store.jobrun import JobRun
+from curation.store.tables import AnnotationRow, TaskRow
+from curation.store.workspace import Workspace, get_state, set_state
+from curation.types import AnnotationsDeleted, Event, LabelEvent, Outcome, TasksDeleted, TaskSeen
+
+CURSOR = "labelstudio.cursor"
+DRIFT = "labelstudio.drift"
+SWEEP = "labelstudio.sweep"
+MARGIN = timedelta(minutes=2)
+"""Read again from this long before the cursor: a slow transaction commits with an older `updated_at`."""
+
+FULL_EVERY = timedelta(days=1)
+TASKS_PER_WRITE = 10
+"""Tasks applied in one transaction: receivers wait for the write lock meanwhile."""
+
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+log = telemetry.logger("reconcile")
+
+Writing = Callable[[], AbstractContextManager[Session]]
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What one reconciliation found. `healed` counts by kind what webhooks had not brought."""
+
+    n_tasks_seen: int
+    n_missed: int
+    healed: dict[str, int] = field(default_factory=dict)
+    n_unreadable: int = 0  #: tasks whose annotations cannot be interpreted
+    is_full: bool = False
+    swept: bool = False
+    hook_faults: tuple[str, ...] = ()  #: why webhooks may be missing, in words
+
+
+def handle(run: JobRun) -> None:
+    """The `reconcile` job."""
+    with run.workspace.db.read() as session:
+        now = run.workspace.db.now(session)
+        if project.find(session) is None:
+            return  # not set up yet: there is nothing to compare with
+    reconcile(run.workspace, now, writing=run.writing, sweep=False)
+
+
+def reconcile(
+    workspace: Workspace, now: datetime, *, full: bool = False, sweep: bool = True, writing: Writing | None = None
+) -> Drift:
+    """Bring our annotation log to Label Studio's state and say what was missing.
+
+    `full` starts from the beginning, as happens once a day by itself. `sweep` looks for deleted
+    tasks even if the number of tasks does not call for it.
+    """
+    with Client.of(workspace.settings) as client:
+        return _reconcile(workspace, client, now, full=full, sweep=sweep, writing=writing or workspace.db.write)
+
+
+def _reconcile(workspace: Workspace, client: Client, now: datetime, *, full: bool, sweep: bool, writing: Writing) -> Drift:
+    with workspace.db.read() as session:
+        ours = project.require(session, client)
+        words = apply.vocabulary(session, workspace)
+        start, full = _start(session, ours, full, now)
+        swept_before = get_state(session, SWEEP) or {}
+    theirs = project.fetch(client, ours.id)
+    labelconfig.require_questions(theirs["label_config"])
+    under_way = _Pass(workspace, client, ours, words, writing, is_full=full, now=now)
+    under_way.walk(start)
+    needs_sweep = full or sweep or under_way.count_off(int(theirs["task_number"]), swept_before)
+    if needs_sweep:
+        under_way.sweep()
+    return under_way.finish(swept=needs_sweep, hook_faults=_hook_faults(workspace, client, ours))
+
+
+def _hook_faults(workspace: Workspace, client: Client, ours: Project) -> tuple[str, ...]:
+    """The webhook is looked at on every pass: a hook that was switched off sends nothing that would say so."""
+    try:
+        found = hook.examine(client, ours.id, workspace.settings)
+    except ConfigError as error:
+        found = [str(error)]
+    for words in found:
+        log.warning("webhook is not as it must be", fault=words)
+    return tuple(found)
+
+
+def _start(session: Session, ours: Project, full: bool, now: datetime) -> tuple[datetime, bool]:
+    """Where to read from, and whether that is the beginning."""
+    cursor = get_state(session, CURSOR) or {}
+    if full or cursor.get("project") != ours.id:
+        return BEGINNING, True
+    behind = datetime.fromisoformat(cursor["updated_at"]) - MARGIN
+    if not cursor.get("full_at"):
+        return behind, True  # a full one was cut short: go on with it
+    is_old = now - datetime.fromisoformat(cursor["full_at"]) > FULL_EVERY
+    return (BEGINNING, True) if is_old else (behind, False)
+
+
+class _Pass:
+    """One reconciliation under way."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        client: Client,
+        ours: Project,
+        words: Vocabulary,
+        writing: Writing,
+        *,
+        is_full: bool,
+        now: datetime,
+    ) -> None:
+        self.workspace, self.client, self.project = workspace, client, ours
+        self.words, self.writing, self.now = words, writing, now
+        self.n_tasks_seen = 0
+        self.is_full = is_full
+        self.n_unreadable = 0
+        self.healed = {"annotations": 0, "deletions": 0, "task_deletions": 0}
+
+    def walk(self, start: datetime) -> None:
+        """Read all tasks updated at or after `start`, oldest first, and apply them part by part."""
+        for page in walk.changed(self.client, self.project.id, start):
+            for first in range(0, len(page), TASKS_PER_WRITE):
+                self._apply(page[first : first + TASKS_PER_WRITE], is_last=first + TASKS_PER_WRITE >= len(page))
+            self.n_tasks_seen += len(page)
+
+    def _apply(self, tasks: Sequence[Task], *, is_last: bool) -> None:
+        events = self._new_events(tasks)
+        gone = self._gone(tasks)
+        if not (events or gone or is_last):
+            return  # the cursor may as well move later
+        if gone:
+            events.append(AnnotationsDeleted(self.project.source, tuple(gone)))
+        with self.writing() as session:
+            result = apply.apply_events(session, self.workspace, events, via=apply.RECONCILE, now=self.workspace.db.now(session))
+            self._advance(session, walk.updated_at(tasks[-1]))
+        self.healed["annotations"] += len(result.fresh)
+        self.healed["deletions"] += len(gone)
+
+    def _new_events(self, tasks: Sequence[Task]) -> list[Event]:
+        """What the tasks say and we have not logged yet: mostly nothing, and then nothing is written."""
+        events: list[Event] = []
+        for task in tasks:
+            try:
+                events.extend(payloads.events_of_task(task, self.project.source, self.words))
+            except PayloadError as error:
+                self.n_unreadable += 1
+                log.warning("task cannot be interpreted", task=task.get("id"), error=str(error))
+        with self.workspace.db.read() as session:
+            ids = [str(task["id"]) for task in tasks]
+            logged = _logged(session, self.project.source, ids)
+            seen = _seen(session, self.project.source, ids)
+        return [event for event in events if _key(event) not in logged and event not in seen]
+
+    def _gone(self, tasks: Sequence[Task]) -> list[str]:
+        """Annotations we hold that are gone. Each is looked at once more: one made since the page was read is not gone."""
+        there = {str(annotation["id"]) for task in tasks for annotation in task.get("annotations", [])}
+        ids = [str(task["id"]) for task in tasks]
+        with self.workspace.db.read() as session:
+            held = session.execute(
+                select(AnnotationRow.source_id)
+                .where(
+                    AnnotationRow.source == self.project.source,
+                    AnnotationRow.task_id.in_(ids),
+                    AnnotationRow.is_current.is_(True),
+                )
+                .distinct()
+            ).scalars()
+            missing = sorted(set(held) - there)
+        return [source_id for source_id in missing if not self.client.exists(f"/api/annotations/{source_id}/")]
+
+    def count_off(self, n_there: int, swept_before: dict[str, Any]) -> bool:
+        """Whether Label Studio's number of tasks is not what ours and the foreign ones add up to."""
+        with self.workspace.db.read() as session:
+            live = (TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
+            n_ours = session.execute(select(func.count()).select_from(TaskRow).where(*live)).scalar_one()
+        return n_there != n_ours + int(swept_before.get("n_foreign", 0))
+
+    def sweep(self) -> None:
+        """Find the tasks that were deleted, by comparing all ids; a deletion moves no `updated_at`."""
+        with self.workspace.db.read() as session:
+            known = self._live_tasks(session)  # before the reading: a task made meanwhile is not missed
+        there = set(walk.ids(self.client, self.project.id))
+        gone = tuple(task_id for task_id in sorted(known - there, key=int) if not self.client.exists(f"/api/tasks/{task_id}/"))
+        with self.writing() as session:
+            if gone:
+                event = TasksDeleted(self.project.source, gone)
+                apply.apply_events(session, self.workspace, [event], via=apply.RECONCILE, now=self.workspace.db.now(session))
+            n_foreign = len(there - self._live_tasks(session))
+            set_state(session, SWEEP, {"project": self.project.id, "n_foreign": n_foreign}, now=self.now)
+        self.healed["task_deletions"] += len(gone)
+
+    def finish(self, *, swept: bool, hook_faults: tuple[str, ...]) -> Drift:
+        """Remember and return what was found."""
+        drift = Drift(
+            self.n_tasks_seen, sum(self.healed.values()), dict(self.healed), self.n_unreadable, self.is_full, swept, hook_faults
+        )
+        with self.writing() as session:
+            total = apply.count_missed(session)
+            set_state(
+                session,
+                DRIFT,
+                {**asdict(drift), "hook_faults": list(hook_faults), "n_missed_total": total, "at": self.now.isoformat()},
+                now=self.now,
+            )
+            if self.is_full:
+                kept = get_state(session, CURSOR) or {"updated_at": BEGINNING.isoformat()}
+                done = {**kept, "project": self.project.id, "full_at": self.now.isoformat()}
+                set_state(session, CURSOR, done, now=self.now)
+        return drift
+
+    def _advance(self, session: Session, updated_at: datetime) -> None:
+        kept = get_state(session, CURSOR) or {}
+        at = {"project": self.project.id, "updated_at": updated_at.isoformat()}
+        set_state(session, CURSOR, at if self.is_full else {**kept, **at}, now=self.now)
+
+    def _live_tasks(self, session: Session) -> set[str]:
+        found = select(TaskRow.task_id).where(TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
+        return set(session.execute(found).scalars())
+
+
+def _logged(session: Session, source: str, task_ids: list[str]) -> set[tuple[str, str, str]]:
+    is_read = AnnotationRow.outcome != Outcome.UNKNOWN_LABEL.value  # those are read again: the taxonomy may have grown
+    found = select(AnnotationRow.source_id, AnnotationRow.question, AnnotationRow.revision)
+    rows = session.execute(found.where(AnnotationRow.source == source, AnnotationRow.task_id.in_(task_ids), is_read))
+    return {(row.source_id, row.question, row.revision) for row in rows}
+
+
+def _seen(session: Session, source: str, task_ids: list[str]) -> set[TaskSeen]:
+    mine = (TaskRow.source == source, TaskRow.task_id.in_(task_ids), TaskRow.is_deleted.is_(False))
+    rows = session.execute(select(TaskRow.task_id, TaskRow.listing_ref).where(*mine))
+    return {TaskSeen(source, row.task_id, row.listing_ref, is_there=True) for row in rows}
+
+
+def _key(event: Event) -> tuple[str, str, str] | None:
+    return (event.source_id, event.question.value, event.revision) if isinstance(event, LabelEvent) else None

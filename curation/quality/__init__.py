@@ -1,0 +1,1 @@
+"""Pure functions on arrays: label issues, consensus, metrics. No I/O."""

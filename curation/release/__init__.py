@@ -1,0 +1,1 @@
+"""Snapshots, exports, registry, gates and the retrain policy."""

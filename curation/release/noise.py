@@ -1,0 +1,63 @@
+"""How noisy the sellers' labels are, from the listings that were drawn uniformly for audit.
+
+Suspects are chosen because they look wrong; only the audit sample says what share of all labels is.
+"""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from curation.quality.metrics import Estimate, wilson
+from curation.store.tables import Category, LabelRow, ListingRow, ReviewItem
+from curation.types import LabelSource, Question, join_violations
+
+AUDIT = "audit"
+"""The reason code of a listing that was drawn uniformly."""
+
+
+def audit_noise(session: Session, question: Question = Question.CATEGORY) -> Estimate | None:
+    """Share of audited listings whose given label the moderators changed, with its 95 % Wilson interval.
+
+    For violations the given label is what users reported, or none. None while no audited listing
+    is decided.
+    """
+    judged = [given != value for given, value in _audited(session, question)]
+    return share(sum(judged), len(judged))
+
+
+def share(n_wrong: int, n: int) -> Estimate | None:
+    """`n_wrong` of `n` as an estimate with its 95 % Wilson interval; None if n is 0."""
+    if not n:
+        return None
+    interval = wilson(n_wrong, n)
+    return Estimate(n_wrong / n, interval.low, interval.high, n)
+
+
+def audit_refs(session: Session, question: Question = Question.CATEGORY) -> set[str]:
+    """Refs of the listings that were drawn uniformly, decided or not."""
+    rows = session.execute(
+        select(ListingRow.ref, ReviewItem.reasons)
+        .join(ListingRow, ListingRow.id == ReviewItem.listing_id)
+        .where(ReviewItem.question == question.value)
+    )
+    return {row.ref for row in rows if _is_audit(row.reasons)}
+
+
+def _audited(session: Session, question: Question) -> Iterator[tuple[str | None, str]]:
+    """(given, decided) of each decided listing of the audit sample."""
+    rows = session.execute(
+        select(ReviewItem.reasons, Category.path, ListingRow.flags, LabelRow.value)
+        .join(ListingRow, ListingRow.id == ReviewItem.listing_id)
+        .join(LabelRow, (LabelRow.listing_id == ReviewItem.listing_id) & (LabelRow.question == ReviewItem.question))
+        .outerjoin(Category, Category.id == ListingRow.category_id)
+        .where(ReviewItem.question == question.value, LabelRow.source == LabelSource.MODERATORS.value)
+    )
+    for row in rows:
+        given = row.path if question is Question.CATEGORY else join_violations(row.flags)
+        if _is_audit(row.reasons) and given is not None:
+            yield given, row.value
+
+
+def _is_audit(reasons: list[dict[str, object]]) -> bool:
+    return any(reason.get("code") == AUDIT for reason in reasons)

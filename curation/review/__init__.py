@@ -1,0 +1,1 @@
+"""What moderators should see next, and why."""

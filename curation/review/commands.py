@@ -1,0 +1,155 @@
+"""Commands: `suspects`, and `review select|list`."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from curation import console
+from curation.errors import InputError, NotFoundError
+from curation.types import Question, Suspect
+
+COLUMNS = ("rank", "listing_ref", "given", "suggested", "suggested_score", "score", "is_issue", "reasons")
+
+
+@console.command("suspects", example="refurbish suspects --question category --out suspects.csv")
+@click.option("--question", type=click.Choice([q.value for q in Question]), default=Question.CATEGORY.value, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write: .csv, .jsonl or .parquet.")
+@click.option("--limit", type=click.IntRange(1), help="Only the most doubtful ones.")
+@console.pass_session
+def suspects(session: console.Session, question: str, out: Path | None, limit: int | None, as_json: bool) -> None:
+    """Write all ranked listings, most doubtful first: given and suggested label, score and reasons.
+
+    `score` is the label's quality in [0, 1], 1 = surely right, as in cleanlab.
+    """
+    workspace = session.workspace()
+    rows = list(_rows(workspace, Question(question), limit))
+    if not rows:
+        raise NotFoundError("there is no ranking yet; run: refurbish retrain")
+    n_issues = sum(row["is_issue"] for row in rows)
+    if out is not None:
+        _write(rows, out)
+        console.emit({"question": question, "n_rows": len(rows), "n_issues": n_issues, "out": str(out)}, as_json=as_json)
+        return
+    shown = rows[:30]
+    table = console.table([[row[name] for name in COLUMNS] for row in shown], COLUMNS)
+    note = f"\n{len(rows):,} ranked, {n_issues:,} doubted; --out FILE writes all"
+    console.emit(
+        {"question": question, "n_rows": len(rows), "n_issues": n_issues, "suspects": rows}, as_json=as_json, human=table + note
+    )
+
+
+@click.group()
+def review() -> None:
+    """Choose what moderators should see next."""
+
+
+@console.command("select", example="refurbish review select --n 300")
+@click.option("--n", type=click.IntRange(1), help="Listings in the batch (default: the setting review_batch).")
+@click.option("--seed", type=int, help="Seed of the random shares (default: the setting, and the number of items there are).")
+@console.pass_session
+def select_batch(session: console.Session, n: int | None, seed: int | None, as_json: bool) -> None:
+    """Open a review batch: doubted labels, reports, and a uniform audit sample."""
+    import numpy as np
+
+    from curation.review import selection
+    from curation.store.workspace import utc_now
+
+    workspace = session.workspace()
+    with workspace.db.read() as database:
+        n_before = selection.count_items(database)
+    rng = np.random.default_rng([workspace.settings.seed if seed is None else seed, n_before])
+    chosen = selection.select_batch(workspace, n=n or workspace.settings.review_batch, rng=rng, now=utc_now())
+    result = {
+        "n_listings": chosen.n_listings,
+        "by_reason": chosen.by_reason,
+        "n_blind": chosen.n_blind,
+        "n_second_opinions": chosen.n_second_opinions,
+    }
+    console.emit(result, as_json=as_json)
+
+
+@console.command("list", example="refurbish review list --limit 20")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@console.pass_session
+def list_waiting(session: console.Session, limit: int, as_json: bool) -> None:
+    """Show the listings that wait to be pushed, highest priority first."""
+    from curation.review import queue
+
+    with session.workspace().db.read() as database:
+        tasks = queue.waiting(database, limit)
+    header = ("listing_ref", "priority", "n_wanted", "is_blind", "reasons")
+    rows = [(t.listing.ref, t.priority, t.n_wanted, t.is_blind, " ".join(reason.words for reason in t.reasons)) for t in tasks]
+    found = {"waiting": [dict(zip(header, row, strict=True)) for row in rows]}
+    console.emit(found, as_json=as_json, human=console.table(rows, header))
+
+
+review.add_command(select_batch)
+review.add_command(list_waiting)
+
+
+def _rows(workspace: Any, question: Question, limit: int | None) -> Iterator[dict[str, Any]]:
+    from curation.review import suspects as ranking
+
+    after, left = 0, limit
+    with workspace.db.read() as session:
+        while left is None or left > 0:
+            page = ranking.ranked(session, question, after_rank=after, limit=min(1000, left or 1000))
+            if not page:
+                return
+            yield from (_row(item.rank, item.suspect) for item in page)
+            after, left = page[-1].rank, None if left is None else left - len(page)
+
+
+def _row(rank: int, suspect: Suspect) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "listing_ref": suspect.listing_ref,
+        "given": suspect.given,
+        "suggested": suspect.suggested,
+        "suggested_score": round(suspect.suggested_score, 6),
+        "score": round(suspect.score, 6),
+        "is_issue": suspect.is_issue,
+        "reasons": " ".join(reason.words for reason in suspect.reasons),
+    }
+
+
+def _write(rows: list[dict[str, Any]], out: Path) -> None:
+    """In the format that the suffix of `out` says."""
+    from curation.store.files import write_atomic
+
+    encoders = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    encode = encoders.get(out.suffix.lower())
+    if encode is None:
+        raise InputError(f"--out {out} has no known suffix; use .csv, .jsonl or .parquet")
+    write_atomic(out, encode(rows))
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    """No cell can start a formula; a missing value is empty."""
+    from curation.release.formats import defuse
+
+    out = io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS)
+    writer.writeheader()
+    writer.writerows({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
+    return out.getvalue().encode()
+
+
+def _jsonl(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+
+
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, number = pa.string(), pa.float64()
+    types = (pa.int64(), text, text, text, number, number, pa.bool_(), text)
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(zip(COLUMNS, types, strict=True)))), out, compression="zstd")
+    return out.getvalue()

@@ -1,0 +1,181 @@
+"""The review queue: which listings wait, are with the moderators, tied or decided."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from curation.quality.consensus import Consensus, majority
+from curation.review import suggestions
+from curation.review.suggestions import Suggestion
+from curation.store import annotations, listings
+from curation.store.tables import LabelRow, ListingRow, ReviewItem
+from curation.types import BLIND_BATCH, LabelSource, Listing, Question, Reason, Vote
+
+OPEN = ("waiting", "pushed", "tie")
+SKIPS_TO_NOTE = 2
+"""This many people skipping says that the listing is hard, not that they were busy."""
+
+STAMPED = Reason("stamped", 1.0, "The suggestion was accepted unread: please look yourself.")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One listing as moderators should see it; both questions are asked at once."""
+
+    listing: Listing
+    suggestion: Suggestion | None
+    reasons: tuple[Reason, ...]
+    priority: float
+    is_blind: bool
+    n_wanted: int
+
+
+def waiting(session: Session, limit: int) -> list[Task]:
+    """Up to `limit` listings that have to be shown (again), highest priority first."""
+    due = (ReviewItem.state.in_(("waiting", "tie")), ReviewItem.pushed_at.is_(None))
+    first = select(ReviewItem.listing_id, ReviewItem.priority).where(*due).order_by(ReviewItem.priority.desc(), ReviewItem.id)
+    ids = list(dict.fromkeys(row.listing_id for row in session.execute(first.limit(2 * limit))))[:limit]
+    items: dict[int, list[ReviewItem]] = {}
+    for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(ids))).scalars():
+        items.setdefault(item.listing_id, []).append(item)
+    suggested = suggestions.for_listings(session, ids)
+    found = {listing.id: listing for listing in listings.load(session, ids=ids, limit=max(1, len(ids)))}
+    return [_task(found[i], items[i], suggested.get(i)) for i in ids]
+
+
+def _task(listing: Listing, items: Sequence[ReviewItem], suggestion: Suggestion | None) -> Task:
+    reasons = tuple(dict.fromkeys(Reason(**reason) for item in items for reason in item.reasons))
+    is_blind = any(item.batch == BLIND_BATCH for item in items)
+    priority, n_wanted = max(item.priority for item in items), max(item.n_wanted for item in items)
+    return Task(listing, suggestion, reasons, priority, is_blind, n_wanted)
+
+
+def mark_pushed(
+    session: Session, listing_ids: Collection[int], *, now: datetime, n_sent: Mapping[int, int] | None = None
+) -> None:
+    """Note that Label Studio has them; a tie stays a tie until a further person has answered.
+
+    `n_sent`: listing id → opinions that were asked for; an item that wants more by now stays unsent.
+    """
+    wanted = n_sent or {}
+    asked_more = [
+        item.id
+        for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(wanted))).scalars()
+        if item.n_wanted > wanted[item.listing_id]
+    ]
+    mine = (ReviewItem.listing_id.in_(listing_ids), ReviewItem.pushed_at.is_(None), ReviewItem.id.not_in(asked_more))
+    session.execute(update(ReviewItem).where(*mine, ReviewItem.state == "tie").values(pushed_at=now))
+    session.execute(update(ReviewItem).where(*mine, ReviewItem.state == "waiting").values(state="pushed", pushed_at=now))
+
+
+def settle(session: Session, listing_id: int, question: Question, *, now: datetime) -> str:
+    """Bring the item's state up to date with its votes, in the caller's transaction.
+
+    Returns ``decided``, ``tie`` (one more person must be asked: moderators disagree, or took the
+    suggestion over unread), ``pushed`` (still open), ``waiting`` (not asked yet), or ``none`` where
+    the question was answered without being asked.
+    """
+    item = _item(session, listing_id, question)
+    if item is None or item.state == "withdrawn":
+        return "none"
+    ref = session.execute(select(ListingRow.ref).where(ListingRow.id == listing_id)).scalar_one()
+    votes = annotations.votes(session, ref, question)
+    n_people = len({vote.annotator for vote in votes})
+    independent = [vote for vote in votes if not annotations.is_rubber_stamp(vote)]
+    if annotations.n_skips(session, ref, question) >= SKIPS_TO_NOTE:
+        _set_reason(item, Reason("skipped", 1.0, "Several moderators skipped this listing: it is hard to decide."))
+    before = item.state
+    item.state = _state(item, majority(independent), n_people, is_settled=_is_settled(session, listing_id, question))
+    is_answered = n_people >= item.n_wanted
+    if item.state == "tie" and (before != "tie" or is_answered):
+        _ask_one_more(item, n_people, Reason("tie", 1.0, _disagreement(independent)))
+    is_stamped = item.state in ("waiting", "pushed") and bool(votes) and not independent and is_answered
+    if is_stamped:
+        _ask_one_more(item, n_people, STAMPED)
+        item.state = "waiting"
+    item.decided_at = (item.decided_at or now) if item.state == "decided" else None
+    session.flush()
+    is_asked = item.state == "tie" and item.pushed_at is not None
+    return "tie" if is_stamped else "pushed" if is_asked else item.state
+
+
+def _state(item: ReviewItem, consensus: Consensus, n_people: int, *, is_settled: bool) -> str:
+    if consensus.is_tie:
+        return "decided" if is_settled else "tie"
+    is_resolved_tie = item.state == "tie"
+    if consensus.value is not None and (n_people >= item.n_wanted or is_resolved_tie):
+        return "decided"
+    return "waiting" if item.pushed_at is None else "pushed"
+
+
+def _is_settled(session: Session, listing_id: int, question: Question) -> bool:
+    """The ledger holds a moderators' label: of tied votes only where the crowd's consensus decided."""
+    label = select(LabelRow.id).where(
+        LabelRow.listing_id == listing_id,
+        LabelRow.question == question.value,
+        LabelRow.source == LabelSource.MODERATORS.value,
+    )
+    return session.execute(label).first() is not None
+
+
+def _ask_one_more(item: ReviewItem, n_people: int, reason: Reason) -> None:
+    item.n_wanted, item.pushed_at = n_people + 1, None
+    _set_reason(item, reason)
+
+
+def _disagreement(votes: Sequence[Vote]) -> str:
+    """``2 moderators disagree: 1 × A, 1 × B; one more opinion decides.``"""
+    newest = {vote.annotator: vote.value for vote in votes}
+    said = ", ".join(
+        f"{n} × {_shown(value)}" for value, n in sorted(Counter(newest.values()).items(), key=lambda x: (-x[1], x[0]))
+    )
+    return f"{len(newest)} moderators disagree: {said}. One more opinion decides."
+
+
+def _shown(value: str) -> str:
+    return value.replace("_", " ").replace("|", " + ")
+
+
+def ask_again(session: Session, listing_ids: Collection[int], *, limit: int) -> int:
+    """Ask a second person about the category of decided listings that one person was asked about; how many."""
+    single = (
+        select(ReviewItem)
+        .where(
+            ReviewItem.listing_id.in_(listing_ids),
+            ReviewItem.question == Question.CATEGORY.value,
+            ReviewItem.state == "decided",
+            ReviewItem.n_wanted == 1,
+        )
+        .order_by(ReviewItem.priority.desc(), ReviewItem.id)
+        .limit(limit)
+    )
+    items = session.execute(single).scalars().all()
+    for item in items:
+        item.state, item.n_wanted, item.pushed_at, item.decided_at = "waiting", 2, None, None
+        _set_reason(item, Reason("second_opinion", 1.0, "A second opinion is wanted."))
+    session.flush()
+    return len(items)
+
+
+def withdraw(session: Session, listing_ids: Collection[int]) -> int:
+    """Take back questions that need no answer any more; how many."""
+    mine = (ReviewItem.listing_id.in_(listing_ids), ReviewItem.state.in_(OPEN))
+    found: Any = session.execute(update(ReviewItem).where(*mine).values(state="withdrawn"))
+    return int(found.rowcount)
+
+
+def _item(session: Session, listing_id: int, question: Question) -> ReviewItem | None:
+    found = select(ReviewItem).where(ReviewItem.listing_id == listing_id, ReviewItem.question == question.value)
+    return session.execute(found).scalar_one_or_none()
+
+
+def _set_reason(item: ReviewItem, reason: Reason) -> None:
+    """Add the reason, in the place of an earlier one of its kind."""
+    others = [held for held in item.reasons if held["code"] != reason.code]
+    if [*others, asdict(reason)] != item.reasons:
+        item.reasons = [*others, asdict(reason)]

@@ -1,0 +1,219 @@
+"""Choosing a review batch: mostly doubted labels, with shares for reports, audit, blind and second opinions."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Select, String, and_, cast, func, select
+from sqlalchemy.orm import Session
+
+from curation.review import suggestions, suspects
+from curation.review.queue import OPEN
+from curation.review.suggestions import Suggestion
+from curation.settings import Settings
+from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
+from curation.store.workspace import Workspace
+from curation.types import BLIND_BATCH, NO_VIOLATION, LabelSource, Question, Reason, Suspect
+
+PAIR_SHARE = 0.1
+"""At most this share of the suspects of a batch may be the same confusion (given → suggested)."""
+
+AUDIT_REASON = Reason("audit", 0.1, "Drawn at random to measure how many labels are wrong.")
+AUDIT_PRIORITY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a batch holds: listings by main reason, and how many are blind or asked twice."""
+
+    n_listings: int
+    by_reason: dict[str, int]
+    n_blind: int
+    n_second_opinions: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch being filled; a near-duplicate group is asked about once."""
+
+    excluded: set[int]
+    reasons: dict[int, list[Reason]] = field(default_factory=dict)
+    priority: dict[int, float] = field(default_factory=dict)
+    main: dict[int, str] = field(default_factory=dict)
+    groups: set[str] = field(default_factory=set)
+
+    def add(self, listing_id: int, group_key: str, reasons: Iterable[Reason], priority: float) -> bool:
+        """Add the listing unless it or its group must not be asked about; the first reason is its main one."""
+        if listing_id in self.excluded or listing_id in self.reasons or group_key in self.groups:
+            return False
+        self.put(listing_id, group_key, reasons, priority)
+        return True
+
+    def put(self, listing_id: int, group_key: str, reasons: Iterable[Reason], priority: float) -> None:
+        self.groups.add(group_key)
+        self.reasons[listing_id], self.priority[listing_id] = list(reasons), priority
+        self.main[listing_id] = self.reasons[listing_id][0].code
+
+
+def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now: datetime) -> Selection:
+    """Choose up to `n` listings and open both questions for each, in one transaction.
+
+    The shares come from the settings. The audit sample is drawn uniformly from *all* listings, so
+    that it measures noise without bias; one that is decided already is marked, not asked again.
+    Never chooses a listing that is open or decided, nor two of a near-duplicate group but for the audit.
+    Before the first model there are no doubts: reports and the audit sample are the batch, which may be
+    smaller than `n`. The same state and `rng` give the same batch.
+    """
+    settings = workspace.settings
+    with workspace.db.write() as session:
+        batch = _Batch(_excluded(session), groups=_open_groups(session))
+        _audit(session, batch, round(n * settings.audit_share), rng)
+        is_ranked = bool(suspects.ranked(session, Question.CATEGORY, limit=1))
+        _flagged(session, batch, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
+        _doubted(session, batch, n)
+        return _open(session, batch, settings, rng, now)
+
+
+def _excluded(session: Session) -> set[int]:
+    """Listings that are open or decided, or whose category moderators decided unasked."""
+    asked = select(ReviewItem.listing_id).where(ReviewItem.state.in_((*OPEN, "decided")))
+    return set(session.execute(asked.union(_verified(Question.CATEGORY))).scalars())
+
+
+def _verified(question: Question) -> Select[Any]:
+    return select(LabelRow.listing_id).where(LabelRow.question == question.value, LabelRow.source == LabelSource.MODERATORS.value)
+
+
+def _open_groups(session: Session) -> set[str]:
+    """Near-duplicate groups of which a listing is with the moderators now."""
+    query = select(ListingRow.group_key).join(ReviewItem, ReviewItem.listing_id == ListingRow.id)
+    return set(session.execute(query.where(ReviewItem.state.in_(OPEN)).distinct()).scalars())
+
+
+def _audit(session: Session, batch: _Batch, n: int, rng: np.random.Generator) -> None:
+    ids = np.fromiter(session.execute(select(ListingRow.id).order_by(ListingRow.id)).scalars(), dtype=np.int64)
+    drawn = [int(i) for i in rng.choice(ids, size=min(n, len(ids)), replace=False)] if len(ids) else []
+    groups = {
+        row.id: row.group_key
+        for row in session.execute(select(ListingRow.id, ListingRow.group_key).where(ListingRow.id.in_(drawn)))
+    }
+    for listing_id in drawn:
+        if listing_id in batch.excluded:
+            _mark_audited(session, listing_id)
+        else:
+            batch.put(listing_id, groups[listing_id], [AUDIT_REASON], AUDIT_PRIORITY)
+
+
+def _mark_audited(session: Session, listing_id: int) -> None:
+    for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id == listing_id)).scalars():
+        if all(reason["code"] != AUDIT_REASON.code for reason in item.reasons):
+            item.reasons = [*item.reasons, asdict(AUDIT_REASON)]
+
+
+def _flagged(session: Session, batch: _Batch, up_to: int) -> None:
+    """Reported listings and violations the model sees, the surest first."""
+    rows = session.execute(
+        select(
+            ListingRow.id,
+            ListingRow.group_key,
+            ListingRow.flags,
+            SuspectRow.reasons,
+            SuspectRow.suggested,
+            SuspectRow.suggested_score,
+        )
+        .outerjoin(SuspectRow, and_(SuspectRow.listing_id == ListingRow.id, SuspectRow.question == Question.VIOLATION.value))
+        .where((cast(ListingRow.flags, String) != "[]") | (SuspectRow.suggested != NO_VIOLATION))
+        .where(ListingRow.id.not_in(_verified(Question.VIOLATION)))
+    ).all()
+    scored = sorted(
+        ((_violation_priority(row.flags, row.suggested, row.suggested_score), row) for row in rows),
+        key=lambda pair: (-pair[0], pair[1].id),
+    )
+    for priority, row in scored:
+        if len(batch.main) >= up_to:
+            return
+        reasons = [Reason(**reason) for reason in row.reasons or []] or suspects.report_reasons(row.flags)
+        batch.add(row.id, row.group_key, reasons, priority)
+
+
+def _violation_priority(flags: list[str], suggested: str | None, score: float | None) -> float:
+    """How sure it is that the listing violates: the model's probability, half a point more for a report."""
+    seen = score if suggested not in (None, NO_VIOLATION) and score is not None else 0.0
+    return (seen + 0.5 * bool(flags)) / 1.5
+
+
+def _doubted(session: Session, batch: _Batch, up_to: int) -> None:
+    """The most doubtful category labels, issues first; one kind of confusion fills the batch only if nothing else can."""
+    room = max(3, round(PAIR_SHARE * up_to))
+    pairs: Counter[tuple[str | None, str]] = Counter()
+    held: list[tuple[int, str, Suspect]] = []
+    for listing_id, group_key, suspect in _ranking(session):
+        if held and not suspect.is_issue:
+            held = _add_held(batch, held, up_to)
+        if len(batch.main) >= up_to:
+            return
+        if suspect.is_issue and pairs[suspect.given, suspect.suggested] >= room:
+            held.append((listing_id, group_key, suspect))
+        elif suspect.reasons and batch.add(listing_id, group_key, suspect.reasons, suspect.suggested_score):
+            pairs[suspect.given, suspect.suggested] += 1
+    _add_held(batch, held, up_to)
+
+
+def _add_held(batch: _Batch, held: list[tuple[int, str, Suspect]], up_to: int) -> list[tuple[int, str, Suspect]]:
+    """Add what was held back as long as there is room; nothing is left held."""
+    for listing_id, group_key, suspect in held:
+        if len(batch.main) < up_to:
+            batch.add(listing_id, group_key, suspect.reasons, suspect.suggested_score)
+    return []
+
+
+def _ranking(session: Session) -> Iterator[tuple[int, str, Suspect]]:
+    """Every suspect with its listing id and group, page by page, most doubtful first."""
+    after = 0
+    while page := suspects.ranked(session, Question.CATEGORY, after_rank=after):
+        ids = [row.listing_id for row in page]
+        found = session.execute(select(ListingRow.id, ListingRow.group_key).where(ListingRow.id.in_(ids))).all()
+        groups = {row.id: row.group_key for row in found}
+        yield from ((row.listing_id, groups[row.listing_id], row.suspect) for row in page)
+        after = page[-1].rank
+
+
+def _open(session: Session, batch: _Batch, settings: Settings, rng: np.random.Generator, now: datetime) -> Selection:
+    """Write both questions of each chosen listing; those withdrawn earlier are asked anew."""
+    ids = list(batch.main)
+    blind = {ids[i] for i in rng.permutation(len(ids))[: round(settings.blind_share * len(ids))]}
+    twice = {ids[i] for i in rng.permutation(len(ids))[: round(settings.second_opinion_share * len(ids))]}
+    suggested = suggestions.for_listings(session, [i for i in ids if i not in blind])
+    there = {
+        (item.listing_id, item.question): item
+        for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(ids))).scalars()
+    }
+    for listing_id in ids:
+        for question in Question:
+            item = there.get((listing_id, question.value)) or ReviewItem(listing_id=listing_id, question=question.value)
+            item.state, item.created_at, item.pushed_at, item.decided_at = "waiting", now, None, None
+            item.reasons = [asdict(reason) for reason in batch.reasons[listing_id]]
+            item.priority = batch.priority[listing_id]
+            item.batch = BLIND_BATCH if listing_id in blind else f"{now:%Y%m%d-%H%M%S}"
+            item.n_wanted = 2 if listing_id in twice else 1
+            item.suggestion, item.suggestion_score = _shown(suggested.get(listing_id), question)
+            session.add(item)
+    session.flush()
+    return Selection(len(ids), dict(sorted(Counter(batch.main.values()).items())), len(blind), len(twice))
+
+
+def _shown(suggestion: Suggestion | None, question: Question) -> tuple[str | None, float | None]:
+    """What the moderator will see as the model's answer; nothing where the question is asked blind."""
+    if suggestion is None:
+        return None, None
+    if question is Question.CATEGORY:
+        return suggestion.category, suggestion.category_score
+    return suggestion.violation, suggestion.violation_score
+
+
+def count_items(session: Session) -> int:
+    """How many questions have ever been opened."""
+    return int(session.execute(select(func.count()).select_from(ReviewItem)).scalar_one())

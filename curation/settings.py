@@ -1,0 +1,132 @@
+"""All settings: command-line flag > `REFURBISH_*` > `refurbish.toml` > default."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from curation.errors import ConfigError
+from curation.types import VIOLATIONS
+
+DEFAULT_FILE = Path("refurbish.toml")
+
+
+class Settings(BaseSettings):
+    """Frozen; unknown keys are errors. Secrets print as asterisks."""
+
+    model_config = SettingsConfigDict(env_prefix="REFURBISH_", frozen=True, extra="forbid")
+
+    home: Path = Field(Path("refurbish-data"), description="folder of the embedded database and of all stored files")
+    database_url: str = Field("", description="SQLAlchemy URL; empty = SQLite in `home`")
+    env: Literal["development", "production"] = "development"
+
+    host: str = Field("127.0.0.1", description="address the service listens on")
+    port: int = Field(8765, ge=1, le=65535)
+    public_url: str = Field(
+        "", description="URL under which browsers and Label Studio reach the service; empty = http://host:port"
+    )
+    webhook_secret: SecretStr = Field(SecretStr(""), description="secret header value expected from Label Studio")
+    webhook_secret_previous: SecretStr = Field(SecretStr(""), description="also accepted, during rotation")
+    webhook_limit_bytes: int = Field(32 * 1024 * 1024, ge=16 * 1024 * 1024)
+    webhook_wait_s: float = Field(5.0, gt=0, description="seconds a delivery waits for the database before it is answered 503")
+    cors_origins: str = Field("*", description="Access-Control-Allow-Origin of photos")
+
+    label_studio_url: str = ""
+    label_studio_token: SecretStr = SecretStr("")
+    label_studio_project: str = Field("Refurbish review", min_length=3, description="project title")
+    reconcile_every_s: float = Field(60.0, gt=0, description="seconds between reconciliations")
+
+    lease_s: float = Field(60.0, gt=0, description="seconds a worker owns a job without a heartbeat")
+    poll_s: float = Field(0.2, gt=0, description="seconds between looks for a job when idle")
+
+    violations: tuple[str, ...] = Field(
+        VIOLATIONS,
+        description="the policy's violation categories, in head order",
+    )
+    review_batch: int = Field(300, ge=1, description="listings in one review batch")
+    audit_share: float = Field(0.08, ge=0, le=1, description="share of a batch drawn uniformly, to measure noise without bias")
+    violation_share: float = Field(0.12, ge=0, le=1, description="share of a batch that was reported or that the model flags")
+    blind_share: float = Field(0.05, ge=0, le=1, description="share of a batch shown without suggestion")
+    second_opinion_share: float = Field(0.1, ge=0, le=1, description="share of a batch asked of two people")
+
+    retrain_min_corrections: int = Field(100, ge=1, description="distinct corrected listings since the last run")
+    retrain_min_per_question: int = Field(20, ge=0, description="decisions on a question before its head is judged by them")
+    retrain_cooldown_s: float = Field(3600.0, ge=0, description="seconds between automatic runs")
+    gate_margin: float = Field(0.02, ge=0, le=1, description="how much lower overall accuracy may be and still count as no worse")
+    gate_confidence: float = Field(
+        0.5, ge=0.5, lt=1, description="how sure it must be that a challenger is better; 0.5 = its accuracy is higher"
+    )
+    gate_max_bytes: int = Field(500_000_000, ge=1, description="largest artifact that may be released")
+    gate_max_latency_ms: float = Field(500.0, gt=0, description="slowest p95 of scoring one listing that may be released")
+    repair_precision: float = Field(0.95, gt=0, lt=1, description="lower bound that automatic repairs must keep")
+
+    n_folds: int = Field(4, ge=2, le=20)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Settings":
+        bad = [name for name in self.violations if name in ("", "none") or "|" in name]
+        if bad or len(set(self.violations)) != len(self.violations):
+            raise ValueError(f"violations must be distinct names without '|' and not 'none', got {self.violations!r}")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.home / 'refurbish.db'}"
+
+    @property
+    def service_url(self) -> str:
+        """Where browsers and Label Studio reach the service, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load(file: Path | None = None, **flags: Any) -> Settings:
+    """Settings from flags, environment and file.
+
+    `file` defaults to ``refurbish.toml`` here, which may be absent; a named file must exist.
+    Flags that are None count as not given. Raises ConfigError naming each bad key.
+    """
+    if file is not None and not file.is_file():
+        raise ConfigError(f"settings file {file} does not exist; name another one or leave --config out")
+    source = type("_Settings", (Settings,), {"model_config": {**Settings.model_config, "toml_file": file or DEFAULT_FILE}})
+    try:
+        found: Settings = source(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
+        raise ConfigError("settings are wrong: " + "; ".join(lines)) from None
+    except ValueError as error:
+        raise ConfigError(f"settings file {file or DEFAULT_FILE} cannot be read: {error}") from error
+    return found
+
+
+def origins(file: Path | None, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting of `load(file, **flags)` comes from: ``flag``, ``env``, ``file`` or ``default``."""
+    path = file or DEFAULT_FILE
+    in_file = set(tomllib.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+    in_env = {name.upper() for name in os.environ}
+    found = dict.fromkeys(Settings.model_fields, "default")
+    found |= dict.fromkeys(in_file & found.keys(), "file")
+    found |= {name: "env" for name in found if f"REFURBISH_{name.upper()}" in in_env}
+    return found | {name: "flag" for name, value in flags.items() if value is not None}

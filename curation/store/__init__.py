@@ -1,0 +1,1 @@
+"""What is stored, and the two mechanisms: the inbox and the job queue."""

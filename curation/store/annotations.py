@@ -1,0 +1,253 @@
+"""The annotation log: append-only states of annotations, their order, and the votes they leave.
+
+Order is by the data (`updated_at`, then arrival for states that share one), never by arrival
+alone. A deleted annotation or task is a tombstone: no state of it counts, early or late.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from curation.store.jobs import insert_new
+from curation.store.tables import AnnotationRow, Category, CategoryAlias, ListingRow, TaskRow, Tombstone
+from curation.types import AnnotationsDeleted, Event, LabelEvent, Origin, Outcome, Question, TasksDeleted, TaskSeen, Vote
+
+RUBBER_STAMP_S = 2.0
+"""A suggestion accepted untouched in less than this was hardly read (labeling takes 5-30 s)."""
+
+Touched = tuple[tuple[str, Question], ...]
+"""(listing ref, question) pairs whose votes may have changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What became of one event. `outcome`: applied, duplicate, stale, tombstoned, orphan or task."""
+
+    outcome: str
+    touched: Touched = ()
+
+
+def log_event(session: Session, event: Event, *, via: str, now: datetime) -> Logged:
+    """Append one event in the caller's transaction; safe to repeat and in any order.
+
+    `via` says how it came: ``webhook``, ``reconcile`` or ``cli``.
+    """
+    match event:
+        case LabelEvent():
+            return _log_label(session, event, via=via, now=now)
+        case AnnotationsDeleted():
+            return _bury(session, event.source, event.source_ids, via=via, now=now)
+        case TasksDeleted():
+            return _bury_tasks(session, event, via=via, now=now)
+        case TaskSeen():
+            return _see_task(session, event, now=now)
+
+
+def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) -> Logged:
+    _lock(session, event.source, event.source_id)
+    ref = event.listing_ref or _ref_of_task(session, event.source, event.task_id)
+    if not insert_new(
+        session, AnnotationRow, [_row(event, ref, via, now)], ["source", "source_id", "question", "revision"]
+    ) and not _read_anew(session, event):
+        return Logged("duplicate")
+    if _is_buried(session, event):
+        return Logged("tombstoned")
+    same = (
+        AnnotationRow.source == event.source,
+        AnnotationRow.source_id == event.source_id,
+        AnnotationRow.question == event.question.value,
+    )
+    newest = session.execute(
+        select(AnnotationRow.id).where(*same).order_by(AnnotationRow.at.desc(), AnnotationRow.id.desc()).limit(1)
+    ).scalar_one()
+    was_current = session.execute(
+        update(AnnotationRow)
+        .where(*same, AnnotationRow.is_current.is_(True), AnnotationRow.id != newest)
+        .values(is_current=False)
+        .returning(AnnotationRow.listing_ref)
+    ).scalars()
+    refs = {ref, *was_current} - {None}
+    fresh = session.execute(
+        update(AnnotationRow).where(AnnotationRow.id == newest).values(is_current=True).returning(AnnotationRow.revision)
+    )
+    if fresh.scalar_one() != event.revision:
+        return Logged("stale")
+    known = _known_refs(session, refs)
+    touched = tuple((known_ref, event.question) for known_ref in sorted(known))
+    return Logged("applied" if ref in known else "orphan", touched)
+
+
+def _read_anew(session: Session, event: LabelEvent) -> bool:
+    """An answer that was no label when it came, and is one now: its category or policy was added since."""
+    if event.outcome is Outcome.UNKNOWN_LABEL:
+        return False
+    unread = (
+        AnnotationRow.source == event.source,
+        AnnotationRow.source_id == event.source_id,
+        AnnotationRow.question == event.question.value,
+        AnnotationRow.revision == event.revision,
+        AnnotationRow.outcome == Outcome.UNKNOWN_LABEL.value,
+    )
+    values = {"outcome": event.outcome.value, "value": event.value, "raw_value": event.raw_value}
+    return session.execute(update(AnnotationRow).where(*unread).values(**values).returning(AnnotationRow.id)).first() is not None
+
+
+def _lock(session: Session, source: str, source_id: str) -> None:
+    """Two workers never order the states of one annotation at once (SQLite has one writer anyway)."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{source}/{source_id}"))))
+
+
+def _row(event: LabelEvent, ref: str | None, via: str, now: datetime) -> dict[str, object]:
+    return {
+        "source": event.source,
+        "source_id": event.source_id,
+        "revision": event.revision,
+        "question": event.question.value,
+        "task_id": event.task_id,
+        "listing_ref": ref,
+        "outcome": event.outcome.value,
+        "value": event.value,
+        "raw_value": event.raw_value,
+        "annotator": event.annotator,
+        "origin": event.origin.value,
+        "lead_time_s": event.lead_time_s,
+        "ground_truth": event.ground_truth,
+        "note": event.note,
+        "updated_by": event.updated_by,
+        "parent_prediction": event.parent_prediction,
+        "at": event.at,
+        "is_current": False,
+        "seen_at": now,
+        "via": via,
+    }
+
+
+def _is_buried(session: Session, event: LabelEvent) -> bool:
+    stone = select(Tombstone.id).where(Tombstone.source == event.source, Tombstone.source_id == event.source_id)
+    task = select(TaskRow.id).where(
+        TaskRow.source == event.source, TaskRow.task_id == event.task_id, TaskRow.is_deleted.is_(True)
+    )
+    return session.execute(stone).first() is not None or session.execute(task).first() is not None
+
+
+def _bury(session: Session, source: str, source_ids: tuple[str, ...], *, via: str, now: datetime) -> Logged:
+    for source_id in sorted(source_ids):
+        _lock(session, source, source_id)
+    stones = [{"source": source, "source_id": source_id, "at": now, "via": via} for source_id in source_ids]
+    n_new = insert_new(session, Tombstone, stones, ["source", "source_id"])
+    rows = session.execute(
+        update(AnnotationRow)
+        .where(AnnotationRow.source == source, AnnotationRow.source_id.in_(source_ids), AnnotationRow.is_current.is_(True))
+        .values(is_current=False)
+        .returning(AnnotationRow.listing_ref, AnnotationRow.question)
+    ).all()
+    known = _known_refs(session, {row.listing_ref for row in rows} - {None})
+    touched = sorted({(row.listing_ref, Question(row.question)) for row in rows if row.listing_ref in known})
+    return Logged("applied" if n_new else "duplicate", tuple(touched))
+
+
+def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetime) -> Logged:
+    for task_id in event.task_ids:
+        _upsert_task(session, event.source, task_id, ref="", is_deleted=True, now=now)
+    ids = session.execute(
+        select(AnnotationRow.source_id)
+        .where(
+            AnnotationRow.source == event.source, AnnotationRow.task_id.in_(event.task_ids), AnnotationRow.is_current.is_(True)
+        )
+        .distinct()
+    ).scalars()
+    found = tuple(ids)
+    return _bury(session, event.source, found, via=via, now=now) if found else Logged("task")
+
+
+def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:
+    _upsert_task(session, event.source, event.task_id, ref=event.listing_ref, is_deleted=False, now=now)
+    if event.is_there:
+        mine = (TaskRow.source == event.source, TaskRow.task_id == event.task_id)
+        session.execute(update(TaskRow).where(*mine).values(is_deleted=False))
+    rows = session.execute(
+        update(AnnotationRow)
+        .where(AnnotationRow.source == event.source, AnnotationRow.task_id == event.task_id, AnnotationRow.listing_ref.is_(None))
+        .values(listing_ref=event.listing_ref)
+        .returning(AnnotationRow.question)
+    ).scalars()
+    questions = sorted({Question(question) for question in rows})
+    known = _known_refs(session, {event.listing_ref})
+    return Logged("task", tuple((ref, question) for ref in known for question in questions))
+
+
+def _upsert_task(session: Session, source: str, task_id: str, *, ref: str, is_deleted: bool, now: datetime) -> None:
+    row = {"source": source, "task_id": task_id, "listing_ref": ref, "is_deleted": is_deleted, "created_at": now}
+    if insert_new(session, TaskRow, [row], ["source", "task_id"]):
+        return
+    change = {"is_deleted": True} if is_deleted else {"listing_ref": ref}
+    session.execute(update(TaskRow).where(TaskRow.source == source, TaskRow.task_id == task_id).values(**change))
+
+
+def _ref_of_task(session: Session, source: str, task_id: str) -> str | None:
+    found = select(TaskRow.listing_ref).where(TaskRow.source == source, TaskRow.task_id == task_id)
+    return session.execute(found).scalar_one_or_none() or None
+
+
+def _known_refs(session: Session, refs: set[str | None]) -> set[str]:
+    return set(session.execute(select(ListingRow.ref).where(ListingRow.ref.in_(refs))).scalars()) if refs else set()
+
+
+def orphans(session: Session, refs: list[str]) -> Touched:
+    """(ref, question) of annotations that came before their listing did."""
+    rows = session.execute(
+        select(AnnotationRow.listing_ref, AnnotationRow.question)
+        .where(AnnotationRow.listing_ref.in_(refs), AnnotationRow.is_current.is_(True))
+        .distinct()
+    ).all()
+    return tuple(sorted((row.listing_ref, Question(row.question)) for row in rows))
+
+
+def votes(session: Session, listing_ref: str, question: Question) -> list[Vote]:
+    """The votes that count now, oldest first; renamed categories under their present path."""
+    rows = session.execute(
+        select(AnnotationRow)
+        .where(
+            AnnotationRow.listing_ref == listing_ref,
+            AnnotationRow.question == question.value,
+            AnnotationRow.is_current.is_(True),
+            AnnotationRow.outcome == Outcome.LABEL.value,
+        )
+        .order_by(AnnotationRow.at, AnnotationRow.id)
+    ).scalars()
+    return [
+        _vote(row, _present_path(session, row.value or "") if question is Question.CATEGORY else row.value or "") for row in rows
+    ]
+
+
+def n_skips(session: Session, listing_ref: str, question: Question) -> int:
+    """How many people skipped the listing and have not answered since."""
+    rows = session.execute(
+        select(AnnotationRow.annotator, AnnotationRow.outcome).where(
+            AnnotationRow.listing_ref == listing_ref, AnnotationRow.question == question.value, AnnotationRow.is_current.is_(True)
+        )
+    ).all()
+    answered = {row.annotator for row in rows if row.outcome == Outcome.LABEL.value}
+    return len({row.annotator for row in rows if row.outcome == Outcome.SKIP.value} - answered)
+
+
+def is_rubber_stamp(vote: Vote) -> bool:
+    """A suggestion taken over untouched and unread: never an independent vote."""
+    return vote.origin is Origin.PREDICTION and (vote.lead_time_s is None or vote.lead_time_s < RUBBER_STAMP_S)
+
+
+def _vote(row: AnnotationRow, value: str) -> Vote:
+    origin = Origin(row.origin)
+    if origin is Origin.UNKNOWN and row.parent_prediction and row.lead_time_s is None:
+        origin = Origin.PREDICTION  # the bulk action "create annotations from predictions"
+    return Vote(row.annotator, value, row.at, origin, row.lead_time_s, row.ground_truth, row.id)
+
+
+def _present_path(session: Session, path: str) -> str:
+    renamed = (
+        select(Category.path).join(CategoryAlias, CategoryAlias.category_id == Category.id).where(CategoryAlias.old_path == path)
+    )
+    return session.execute(renamed).scalar_one_or_none() or path

@@ -1,0 +1,202 @@
+"""One database, SQLite or PostgreSQL, used the same way: `read()` and `write()` sessions."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import DateTime, Dialect, Engine, Text, TypeDecorator, create_engine, event, text
+from sqlalchemy.exc import DatabaseError as UnusableFile
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from curation.errors import ConfigError, DatabaseError, InputError, shorten
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 30
+RETRIES = 3
+AWAY = (OperationalError, InternalError)
+"""Away, locked, full; read-only (PostgreSQL says so with an InternalError)."""
+
+RETRYABLE = {"40001", "40P01"}
+"""SQLSTATE of serialization failure and deadlock: the transaction is run again."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC in Python, UTC in both databases; a naive value is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise InputError(f"time {shorten(value)} has no time zone; pass an aware datetime")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class SafeText(TypeDecorator[str]):
+    """Text both databases can hold: NUL and lone surrogates are refused, with the place named."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        if "\x00" in value:
+            raise InputError(f"text holds a NUL character at position {value.index(chr(0))}: {shorten(value)}; remove it")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"text holds a lone surrogate at position {error.start}: {shorten(value)}; remove it") from error
+        return value
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> str | None:
+        return value
+
+
+class StrictJSON(TypeDecorator[Any]):
+    """JSON as text, sorted keys; NaN, infinity, NUL and lone surrogates are refused."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else dump_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else json.loads(value)
+
+
+def dump_json(value: Any) -> str:
+    """Canonical JSON text: sorted keys, no spaces, finite numbers only. Raises InputError."""
+    try:
+        found = json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        found.encode()
+    except (ValueError, TypeError) as error:
+        raise InputError(f"value cannot be stored as JSON: {error}: {shorten(value)}") from error
+    if "\\u0000" in found:
+        raise InputError(f"value holds a NUL character: {shorten(value)}; remove it")
+    return found
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where it is missing or not finite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+class Database:
+    """An engine and its two kinds of session.
+
+    `write()` takes the write lock at once (BEGIN IMMEDIATE on SQLite) and commits at the end;
+    `read()` sees one consistent state and always rolls back.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float | None = None) -> None:
+        """`busy_timeout_s`: how long to wait for another's lock (default: 30 s on SQLite, no limit on PostgreSQL)."""
+        self.url = url
+        self.engine = _engine(url, busy_timeout_s)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self._writer = self.engine.execution_options(refurbish_write=True)
+        self._reader = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="REPEATABLE READ")
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        with translated(), Session(self._reader, expire_on_commit=False) as session:
+            try:
+                yield session
+            finally:
+                session.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        with translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def retrying(self, work: Callable[[Session], T]) -> T:
+        """Run `work(session)` in a write transaction, again up to 3 times on deadlock."""
+        for attempt in range(RETRIES + 1):
+            try:
+                with self.write() as session:
+                    return work(session)
+            except DatabaseError as error:
+                sqlstate = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+                if attempt == RETRIES or sqlstate not in RETRYABLE:
+                    raise
+                time.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def now(self, session: Session) -> datetime:
+        """The database's clock on PostgreSQL, ours on SQLite (it runs on this machine)."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        found: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+        return found.astimezone(UTC)
+
+    def dispose(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's "database is away, locked, full, read-only" into DatabaseError."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeout) as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, AWAY) and type(error) is not UnusableFile:
+            raise
+        words = str(error.orig) if isinstance(error, DBAPIError) else "all connections are in use"
+        raise DatabaseError(f"the database did not answer: {shorten(words, 200)}; nothing was changed, try again") from error
+
+
+def _engine(url: str, busy_timeout_s: float | None) -> Engine:
+    try:
+        if url.startswith("sqlite"):
+            wait_s = BUSY_TIMEOUT_S if busy_timeout_s is None else busy_timeout_s
+            engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False})
+            event.listen(engine, "connect", _configure_sqlite)
+            event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        if url.startswith("postgresql+psycopg:"):
+            return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=_patience(busy_timeout_s))
+    except Exception as error:
+        raise ConfigError(f"database_url cannot be used: {error}") from error
+    scheme = url.partition(":")[0]
+    raise ConfigError(f"database_url starts with {scheme!r}; use sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME")
+
+
+def _patience(busy_timeout_s: float | None) -> dict[str, Any]:
+    """libpq options: how long PostgreSQL may take to accept us, to grant a lock, and to acknowledge a packet."""
+    if busy_timeout_s is None:
+        return {}
+    wait_ms = max(1, round(busy_timeout_s * 1000))
+    return {
+        "connect_timeout": max(2, math.ceil(busy_timeout_s)),
+        "tcp_user_timeout": wait_ms,
+        "options": f"-c lock_timeout={wait_ms} -c statement_timeout={wait_ms}",
+    }
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):  # the time-out is given to connect()
+        connection.execute(f"PRAGMA {pragma}")
+    if connection.execute("PRAGMA foreign_keys").fetchone() != (1,):
+        raise DatabaseError("this SQLite was built without foreign keys; use another build")
+
+
+def _begin_sqlite(connection: Any) -> None:
+    write = connection.get_execution_options().get("refurbish_write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

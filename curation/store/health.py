@@ -1,0 +1,245 @@
+"""Is everything in order? Checks for `refurbish doctor` and `/readyz`, and the counts behind `/metrics`."""
+
+import importlib.metadata
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from curation.errors import RefurbishError
+from curation.settings import Settings
+from curation.store import schema
+from curation.store.db import Database
+from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
+from curation.store.workspace import Workspace, get_state, utc_now
+
+DRIFT_KEY = "labelstudio.drift"
+DISK_FREE_BYTES = 1 << 30
+CLOCK_SKEW_S = 5.0
+NETWORK_FILESYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "glusterfs", "lustre", "beegfs"}
+)
+"""SQLite's locks do not hold between machines (https://www.sqlite.org/useovernet.html), and WAL needs shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `state`: ok, warning or failed."""
+
+    name: str
+    state: str
+    words: str
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether something must be done about it."""
+        return self.state == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is in the database now; keys are label values of a metric."""
+
+    inbox: Mapping[tuple[str, ...], int]  #: by state
+    jobs: Mapping[tuple[str, ...], int]  #: by state
+    labels: Mapping[tuple[str, ...], int]  #: by question and source
+    review: Mapping[tuple[str, ...], int]  #: by state
+    oldest_due_s: float  #: age of the oldest job that is due, 0 if none is
+    n_missed_hooks: int  #: changes that reconciliation found and no hook had brought
+
+
+def counts(session: Session, *, now: datetime | None = None) -> Counts:
+    """Counted by SQL, so right with any number of processes."""
+    now = now or utc_now()
+    due = select(func.min(JobRow.run_after)).where(JobRow.state == "todo", JobRow.run_after <= now)
+    oldest = session.execute(due).scalar_one()
+    return Counts(
+        inbox=_grouped(session, Inbox.state),
+        jobs=_grouped(session, JobRow.state),
+        labels=_grouped(session, LabelRow.question, LabelRow.source),
+        review=_grouped(session, ReviewItem.state),
+        oldest_due_s=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
+        n_missed_hooks=int((get_state(session, DRIFT_KEY) or {}).get("n_missed_total", 0)),
+    )
+
+
+def _grouped(session: Session, *columns: object) -> dict[tuple[str, ...], int]:
+    rows = session.execute(select(*columns, func.count()).group_by(*columns))  # type: ignore[call-overload]
+    return {tuple(row[:-1]): int(row[-1]) for row in rows}
+
+
+def checks(workspace: Workspace) -> list[Check]:
+    """Everything `refurbish doctor` looks at here; asks the network for nothing but the database."""
+    home = workspace.settings.home
+    current = schema_is_current(workspace.db)
+    untried = Check("database writable", "warning", "not tried, since the schema is not current")
+    found = [
+        database_answers(workspace.db),
+        current,
+        untried if current.is_failed else database_takes_writes(workspace.db),
+        database_is_safe(workspace.db),
+        clocks_agree(workspace.db),
+        folder_is_writable(home),
+        folder_is_private(home),
+        disk_has_room(home),
+    ]
+    if workspace.db.is_sqlite:
+        found.append(sqlite_is_local(Path(workspace.db.engine.url.database or "")))
+    return found
+
+
+def database_answers(db: Database) -> Check:
+    """A query comes back."""
+
+    def ask() -> str:
+        with db.read() as session:
+            version = session.execute(text("SELECT sqlite_version()" if db.is_sqlite else "SHOW server_version")).scalar_one()
+        return f"{'SQLite' if db.is_sqlite else 'PostgreSQL'} {version} at {db.engine.url.render_as_string(hide_password=True)}"
+
+    return _checked("database", ask)
+
+
+def schema_is_current(db: Database) -> Check:
+    """The tables are those of this version."""
+
+    def ask() -> str:
+        schema.require_current(db)
+        return f"revision {schema.head()}"
+
+    return _checked("schema", ask)
+
+
+def database_takes_writes(db: Database) -> Check:
+    """A write transaction can begin; nothing is changed."""
+
+    def ask() -> str:
+        with db.write() as session:
+            session.execute(update(Inbox).where(Inbox.id == -1).values(state="received"))
+            session.rollback()
+        return "a write transaction can begin"
+
+    return _checked("database writable", ask)
+
+
+def database_is_safe(db: Database) -> Check:
+    """Foreign keys are enforced and commits survive a power cut."""
+
+    def ask() -> str:
+        with db.read() as session:
+            if not db.is_sqlite:
+                found = {name: session.execute(text(f"SHOW {name}")).scalar_one() for name in ("fsync", "synchronous_commit")}
+                is_unsafe = "off" in found.values()
+            else:
+                names = ("journal_mode", "synchronous", "foreign_keys")
+                found = {name: session.execute(text(f"PRAGMA {name}")).scalar_one() for name in names}
+                is_unsafe = found != {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+        words = ", ".join(f"{name} {value}" for name, value in found.items())
+        if is_unsafe:
+            raise RefurbishError(f"{words}: an answered delivery may be lost in a power cut; switch them on")
+        return words
+
+    return _checked("durability", ask)
+
+
+def clocks_agree(db: Database) -> Check:
+    """The database's clock and ours differ by little; leases and sessions count on it."""
+
+    def ask() -> str:
+        with db.read() as session:
+            skew_s = abs((db.now(session) - utc_now()).total_seconds())
+        if skew_s > CLOCK_SKEW_S:
+            raise RefurbishError(f"our clock and the database's differ by {skew_s:.1f} s; run an NTP client on both machines")
+        return f"within {CLOCK_SKEW_S:g} s of the database's"
+
+    return _checked("clock", ask)
+
+
+def folder_is_writable(folder: Path) -> Check:
+    """A file can be written into the data folder."""
+
+    def ask() -> str:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+        return f"{folder} can be written"
+
+    return _checked("disk writable", ask)
+
+
+def folder_is_private(folder: Path) -> Check:
+    """Others on this machine cannot change our files."""
+    mode = folder.stat().st_mode & 0o777
+    if mode & 0o002:
+        return Check("permissions", "failed", f"{folder} can be written by anyone (mode {mode:o}); run: chmod o-w {folder}")
+    return Check("permissions", "ok", f"{folder} has mode {mode:o}, owner {folder.stat().st_uid}, we are {os.geteuid()}")
+
+
+def disk_has_room(folder: Path) -> Check:
+    """At least 1 GiB is free."""
+    free_bytes = shutil.disk_usage(folder).free
+    state = "ok" if free_bytes >= DISK_FREE_BYTES else "failed"
+    return Check("disk space", state, f"{free_bytes / (1 << 30):.1f} GiB free at {folder}, at least 1 GiB is wanted")
+
+
+def sqlite_is_local(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Check:
+    """SQLite is not on a network file system, where its locks do not hold. `mounts` is Linux's table of mounts."""
+    if not mounts.is_file():
+        return Check("file system", "warning", "cannot be told on this system; keep the SQLite file on a local disk")
+    kind = _file_system(file.resolve(), mounts.read_text(encoding="utf-8", errors="replace"))
+    if kind in NETWORK_FILESYSTEMS:
+        words = f"{file} is on {kind}, where SQLite loses data; move `home` to a local disk or set database_url to PostgreSQL"
+        return Check("file system", "failed", words)
+    return Check("file system", "ok", f"{file} is on {kind}")
+
+
+def settings_checks(settings: Settings) -> list[Check]:
+    """What must be set before deliveries can come in."""
+    is_set = bool(settings.webhook_secret.get_secret_value())
+    without = "failed" if settings.env == "production" else "warning"
+    secret = ("ok", "set") if is_set else (without, "not set: every delivery is refused; set REFURBISH_WEBHOOK_SECRET")
+    if not settings.label_studio_url:
+        studio = ("warning", "not configured; set REFURBISH_LABEL_STUDIO_URL and _TOKEN, then run: refurbish labelstudio setup")
+    elif not settings.label_studio_token.get_secret_value():
+        studio = (
+            "failed",
+            "label_studio_url is set but label_studio_token is not; make one in Label Studio under Account & Settings",
+        )
+    else:
+        studio = ("ok", "configured; try it with: refurbish labelstudio doctor")
+    return [Check("webhook secret", *secret), Check("label studio", *studio)]
+
+
+def _file_system(path: Path, table: str) -> str:
+    """Type of the deepest (then last) mount that holds the path; fields as in proc_pid_mountinfo(5)."""
+    best, kind = -1, "an unknown file system"
+    for line in table.splitlines():
+        left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5 or not right:
+            continue
+        point = fields[4].encode().decode("unicode_escape")
+        if path.is_relative_to(point) and len(point) >= best:
+            best, kind = len(point), right.split(" ")[0]
+    return kind
+
+
+def installed(name: str) -> str | None:
+    """The version of an installed distribution, without importing it."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _checked(name: str, ask: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", ask())
+    except (RefurbishError, SQLAlchemyError, OSError) as error:
+        return Check(name, "failed", f"{error}".splitlines()[0])

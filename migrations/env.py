@@ -1,0 +1,15 @@
+"""Alembic's entry: runs on the connection that `curation.store.schema` passes in."""
+
+from alembic import context
+
+from curation.store.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    compare_type=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()
