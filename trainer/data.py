@@ -1,0 +1,137 @@
+"""Training rows: features and targets with their weights, as tensors on one device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from curation.catalog.features import FeatureConfig, Features
+from curation.errors import InputError
+from curation.types import LabelSource, split_violations
+from trainer.config import TrainConfig
+from trainer.image import PhotoStem
+from trainer.model import Batch
+from trainer.text import N_TEXT_BLOCKS, TextBranch
+
+Rows = NDArray[np.int64]  #: row numbers
+WEIGHED_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What is known about N listings, and how much it counts."""
+
+    classes: tuple[str, ...]  #: category paths, sorted
+    violations: tuple[str, ...]
+    category: NDArray[np.int64]  #: (N,) class, -1 = unknown
+    category_weight: NDArray[np.float32]  #: (N,)
+    violation: NDArray[np.float32]  #: (N, V) 0/1
+    violation_weight: NDArray[np.float32]  #: (N, V)
+    is_verified: NDArray[np.bool_]  #: (N, 2) category, violation
+
+    def __len__(self) -> int:
+        return len(self.category)
+
+
+def targets(
+    categories: Sequence[tuple[str, str] | None],
+    violations: Sequence[tuple[str, str] | None],
+    policy: tuple[str, ...],
+    config: TrainConfig,
+) -> Targets:
+    """Targets of labels given as (value, source) per listing, None = unlabelled.
+
+    A moderator's word has `verified_weight`. A report is a weak positive; what nobody reported or
+    checked is a weak negative. Raises InputError without any category label.
+    """
+    classes = tuple(sorted({label[0] for label in categories if label}))
+    if not classes:
+        raise InputError("no listing has a category; ingest listings with their sellers' categories first")
+    index = {name: at for at, name in enumerate(classes)}
+    category = np.array([index[label[0]] if label else -1 for label in categories], np.int64)
+    verified = np.array([[_is_verified(c), _is_verified(v)] for c, v in zip(categories, violations, strict=True)], bool)
+    verified = verified.reshape(-1, 2)
+    weight = np.where(verified[:, 0], config.verified_weight, 1.0).astype(np.float32) * (category >= 0)
+    named = [split_violations(label[0]) if label else () for label in violations]
+    present = np.array([[name in found for name in policy] for found in named], np.float32).reshape(-1, len(policy))
+    weak = np.where(present > 0, config.reported_weight, config.unreported_weight)
+    violation_weight = np.where(verified[:, 1:], config.verified_weight, weak).astype(np.float32)
+    return Targets(classes, policy, category, weight.astype(np.float32), present, violation_weight, verified)
+
+
+def _is_verified(label: tuple[str, str] | None) -> bool:
+    return label is not None and label[1] == LabelSource.MODERATORS
+
+
+class Table:
+    """Features and targets of N listings as tensors; every photo passes through the stem once, here."""
+
+    def __init__(self, features: Features, shape: FeatureConfig, wanted: Targets, stem: PhotoStem, device: torch.device) -> None:
+        self.features, self.shape, self.targets = features, shape, wanted
+        self.stem, self.device = stem, device
+        self.refs = features.refs
+        self._views = stem.to(device).encode(features.photos)
+        present = features.ids > 0
+        lengths = present.sum(1)
+        block_of = np.repeat(np.arange(len(shape.blocks)), [length for _, length in shape.blocks])
+        self._ids = _on(features.ids[present], device)
+        self._blocks = _on(np.broadcast_to(block_of.astype(np.uint8), present.shape)[present], device)
+        self._lengths, self._starts = _on(lengths, device), _on(np.cumsum(lengths) - lengths, device)
+        self._has_text = _on(present[:, block_of < N_TEXT_BLOCKS].sum(1, keepdims=True) > 0, device)
+        self._weights = torch.zeros(len(self._ids), device=device)
+        self._numeric, self._index = _on(features.numeric, device), _on(features.photo_index, device)
+        self._category, self._category_weight = _on(wanted.category, device), _on(wanted.category_weight, device)
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    @torch.no_grad()
+    def weigh(self, text: TextBranch) -> None:
+        """Weigh every id by this branch's idf; a table serves one detector at a time."""
+        features, parts = self.features, []
+        for at in range(0, len(self), WEIGHED_ROWS):
+            ids, counts = features.ids[at : at + WEIGHED_ROWS], features.counts[at : at + WEIGHED_ROWS]
+            weights = text.weigh(_on(ids, self.device), _on(counts, self.device))
+            parts.append(weights[_on(ids > 0, self.device)])
+        self._weights = torch.cat(parts)
+
+    def batch(self, rows: Rows) -> Batch:
+        """Inputs of these rows."""
+        at = torch.from_numpy(rows).to(self.device)
+        lengths = self._lengths[at]
+        offsets = lengths.cumsum(0) - lengths
+        row_of = torch.repeat_interleave(torch.arange(len(at), device=self.device), lengths)
+        picked = torch.arange(len(row_of), device=self.device) + (self._starts[at] - offsets)[row_of]
+        index = self._index[at].long()
+        return Batch(
+            ids=self._ids[picked],
+            weights=self._weights[picked],
+            rows=row_of,
+            blocks=self._blocks[picked].long(),
+            offsets=offsets.int(),
+            has_text=self._has_text[at],
+            numeric=self._numeric[at],
+            views=self._views[index],
+            mask=(index > 0).float(),
+        )
+
+    def wanted(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Category (B,) and its weight (B,)."""
+        at = torch.from_numpy(rows).to(self.device)
+        return self._category[at], self._category_weight[at]
+
+    def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:
+        """The weighed n-grams of these rows (B, n_buckets), each block times its `scale` (n_blocks,)."""
+        weights = (self._weights * scale[self._blocks.long()]).cpu().numpy()
+        ends = np.append(0, self._lengths.cpu().numpy().cumsum())
+        found = csr_matrix((weights, self._ids.cpu().numpy(), ends), shape=(len(self), self.shape.n_buckets))[rows]
+        found.eliminate_zeros()
+        return found
+
+
+def _on(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)

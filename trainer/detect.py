@@ -1,0 +1,262 @@
+"""The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.photos import PhotoCache
+from curation.catalog.scorer import ONNX_SUFFIX, Scorer, Scores
+from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
+from curation.release import gates, registry, snapshot
+from curation.release.gates import Candidate, Verdict
+from curation.release.registry import Model
+from curation.review import probabilities, suspects
+from curation.store.workspace import Workspace
+from curation.types import Listing, Question, Split, Suspect
+from trainer import data, evaluate, folds, loop, onnx
+from trainer.config import TrainConfig
+from trainer.evaluate import Verified
+from trainer.rows import SnapshotRows, load, trained_on
+
+MIN_TRAIN = 10
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds of each stage; a lost lease stops the run between two of them."""
+
+    lost: Callable[[], bool]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if self.lost():
+            raise StaleLease(f"the job's lease was lost before {name}; nothing was stored")
+        started_s = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started_s, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that a run found out, ready to be stored in one short transaction."""
+
+    suspects: dict[Question, list[Suspect]]
+    artifact: onnx.Artifact
+    verdict: Verdict
+    report: dict[str, Any]
+
+
+def device_of(wanted: str) -> torch.device:
+    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU is asked for that is not there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda but torch sees no GPU; use --device cpu, or auto to take what is there")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_words(device: torch.device, config: TrainConfig) -> str:
+    """The device as noted with the run."""
+    return torch.cuda.get_device_name(device)[:80] if device.type == "cuda" else f"cpu, {config.n_threads} threads"
+
+
+def detect(
+    workspace: Workspace, sha256: str, champion: Model | None, config: TrainConfig, device: torch.device, stages: Stages
+) -> Outcome:
+    """Everything between the snapshot and the transaction that registers the model."""
+    torch.set_num_threads(config.n_threads)
+    policy, shape = workspace.settings.violations, FeatureConfig()
+    with stages.stage("read"):
+        frame = snapshot.load(workspace, sha256)
+        rows = load(workspace, frame)
+        wanted = data.targets(rows.category, rows.violation, policy, config)
+    with stages.stage("features"):
+        cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
+        features = Featurizer(shape).transform(rows.listings, workspace.media, cache)
+        train, validation = _training_rows(rows, wanted)
+        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config), device)
+    with stages.stage("folds"):
+        assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
+        held_out = folds.held_out(table, assigned, config, stages.lost)
+    with stages.stage("suspects"):
+        found, about_folds = _suspects(rows, held_out, wanted)
+        probs_sha256 = probabilities.store(workspace.files, held_out.category)
+    with stages.stage("fit"):
+        fitted = loop.fit(table, train, validation, config=config, lost=stages.lost)
+    about_fit = _about_fit(fitted, table, train, validation)
+    with stages.stage("export"):
+        artifact = onnx.export(
+            fitted.detector, workspace.files, shape=shape, classes=wanted.classes, violations=policy, report={"fit": about_fit}
+        )
+    with stages.stage("evaluate"):
+        judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
+    report = {
+        "n_listings": len(rows),
+        "n_classes": len(wanted.classes),
+        "n_photos": len(features.photos) - 1,
+        "out_of_sample": about_folds,
+        "fit": about_fit,
+        **judged.report,
+        probabilities.REPORT_KEY: probs_sha256,
+    }
+    return Outcome(found, artifact, judged.verdict, report)
+
+
+def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
+    train, validation = rows.of(Split.TRAIN), rows.of(Split.VALIDATION)
+    n_labelled = int((wanted.category[train] >= 0).sum())
+    if n_labelled < MIN_TRAIN:
+        raise InputError(
+            f"only {n_labelled} listings of the training split have a category, at least {MIN_TRAIN} are needed; ingest more"
+        )
+    return train, validation[wanted.category[validation] >= 0]
+
+
+def _suspects(
+    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets
+) -> tuple[dict[Question, list[Suspect]], dict[str, Any]]:
+    """The ranking of both questions over the labels as they are now, and figures about the folds."""
+    category, violation = rows.labels()
+    found = suspects.from_predictions(
+        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation
+    )
+    known = wanted.category >= 0
+    agrees = held_out.category.pred_probs[known].argmax(1) == wanted.category[known]
+    about = {
+        "agreement": float(agrees.mean()),
+        "n_labelled": int(known.sum()),
+        "n_issues": sum(suspect.is_issue for suspect in found[Question.CATEGORY]),
+        "n_violation_issues": sum(suspect.is_issue for suspect in found[Question.VIOLATION]),
+        "n_folds": len(np.unique(held_out.category.folds)),
+        "temperature": held_out.temperature,
+    }
+    return found, about
+
+
+def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validation: data.Rows) -> dict[str, Any]:
+    agreement = None
+    if len(validation):
+        chosen = loop.predict(fitted.detector, table, validation)[0].argmax(1)
+        agreement = float((chosen == table.targets.category[validation]).mean())
+    return {
+        "n_train": len(train),
+        "n_validation": len(validation),
+        "epochs": fitted.n_epochs,
+        "best_epoch": fitted.best_epoch,
+        "losses": [round(value, 4) for value in fitted.losses],
+        "temperature": fitted.temperature,
+        "validation_agreement": agreement,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    verdict: Verdict
+    report: dict[str, Any]
+
+
+def _judge(
+    workspace: Workspace,
+    rows: SnapshotRows,
+    wanted: data.Targets,
+    features: Features,
+    fitted: loop.Fitted,
+    artifact: onnx.Artifact,
+    champion: Model | None,
+) -> _Judged:
+    """Challenger and champion on the same verified rows, both through the exported files."""
+    seen_refs, seen_groups = _seen_by(workspace, champion)
+    trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
+    eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
+    verified = evaluate.verified_rows(
+        eligible,
+        wanted.is_verified,
+        [label and label[0] for label in rows.category],
+        [label and label[0] for label in rows.violation],
+        rows.groups,
+        wanted.violations,
+    )
+    ours = _challenger(workspace, rows, features, fitted, artifact, verified)
+    theirs, note = _champion(workspace, rows, champion, verified)
+    settings = workspace.settings
+    verdict = gates.judge(
+        ours[0],
+        theirs and theirs[0],
+        roots=verified.roots,
+        groups=verified.groups,
+        violation_truth=verified.violation,
+        violations=verified.violations,
+        settings=settings,
+        rng=np.random.default_rng(settings.seed),
+        trained_groups=seen_groups | trained,
+    )
+    target = settings.repair_precision
+    report = {
+        "n_verified": len(verified.category),
+        "challenger": evaluate.report(*ours, verified, target),
+        "champion": evaluate.report(*theirs, verified, target) if theirs else note,
+        "gate": verdict.report(),
+    }
+    return _Judged(verdict, report)
+
+
+def _challenger(
+    workspace: Workspace,
+    rows: SnapshotRows,
+    features: Features,
+    fitted: loop.Fitted,
+    artifact: onnx.Artifact,
+    verified: Verified,
+) -> tuple[Candidate, Scores]:
+    scorer = Scorer.load(workspace.files, artifact.onnx_sha256, artifact.sidecar_sha256)
+    compared = np.linspace(0, len(rows) - 1, min(len(rows), onnx.N_COMPARED)).astype(np.int64)
+    difference = onnx.difference(scorer, fitted.detector, features, compared)
+    scores = scorer.predict(features, verified.rows)
+    made = evaluate.candidate(
+        "challenger",
+        scores,
+        verified,
+        n_bytes=artifact.n_bytes,
+        latency_ms_p95=onnx.latency_ms_p95(scorer, rows.listings, workspace.media),
+        reproduces=difference <= onnx.TOLERANCE,
+    )
+    return made, scores
+
+
+def _champion(
+    workspace: Workspace, rows: SnapshotRows, champion: Model | None, verified: Verified
+) -> tuple[tuple[Candidate, Scores] | None, dict[str, Any] | None]:
+    """The live model's answers, or why there are none: one that cannot be run has nothing to defend."""
+    if champion is None:
+        return None, None
+    try:
+        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256)
+    except (NotFoundError, IntegrityError) as error:
+        return None, {"name": champion.name, "error": str(error)}
+    chosen: Sequence[Listing] = [rows.listings[row] for row in verified.rows]
+    scores = scorer.score(
+        chosen, workspace.media, PhotoCache(workspace.settings.home / "cache", scorer.featurizer.config.photo_px)
+    )
+    n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
+    latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
+    return (
+        evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True),
+        scores,
+    ), None
+
+
+def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:
+    """Refs and groups the champion was trained on, by the snapshot of its run."""
+    if champion is None or champion.run_id is None:
+        return set(), set()
+    with workspace.db.read() as session:
+        snapshot_id = registry.run(session, champion.run_id).snapshot_id
+        if snapshot_id is None:
+            return set(), set()
+        sha256 = snapshot.by_id(session, snapshot_id).sha256
+    return trained_on(snapshot.load(workspace, sha256))

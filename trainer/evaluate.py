@@ -1,0 +1,133 @@
+"""How good a detector is on listings that moderators decided and no compared model was trained on."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.catalog.scorer import Scores
+from curation.quality import metrics
+from curation.release.gates import Candidate
+from curation.types import PATH_SEPARATOR, split_violations
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The rows models are judged on: N decided categories and M decided violations."""
+
+    category_rows: NDArray[np.int64]  #: (N,) rows of the features
+    category: tuple[str, ...]  #: (N,) decided path
+    groups: tuple[str, ...]  #: (N,) near-duplicate group
+    violation_rows: NDArray[np.int64]  #: (M,)
+    violation: NDArray[np.float64]  #: (M, V) 0/1 in the order of `violations`
+    violations: tuple[str, ...]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All rows that must be scored, ascending."""
+        found: NDArray[np.int64] = np.union1d(self.category_rows, self.violation_rows)
+        return found
+
+    @property
+    def roots(self) -> list[str]:
+        return [path.split(PATH_SEPARATOR)[0] for path in self.category]
+
+
+def untouched(refs: Sequence[str], groups: Sequence[str], trained_refs: Collection[str], trained_groups: Collection[str]) -> Mask:
+    """Rows (N,) whose near-duplicate group holds nothing that a model was trained on, then or now.
+
+    Groups may have grown since: one trained member spoils all of its present group.
+    """
+    refs_seen, groups_seen = set(trained_refs), set(trained_groups)
+    spoilt = groups_seen | {group for ref, group in zip(refs, groups, strict=True) if ref in refs_seen}
+    return np.array([group not in spoilt for group in groups], bool)
+
+
+def verified_rows(
+    eligible: Mask,
+    is_verified: NDArray[np.bool_],
+    categories: Sequence[str | None],
+    violations: Sequence[str | None],
+    groups: Sequence[str],
+    policy: tuple[str, ...],
+) -> Verified:
+    """The eligible rows that moderators decided; `is_verified` (N, 2) is per question."""
+    decided = [np.flatnonzero(eligible & is_verified[:, question]) for question in (0, 1)]
+    rows = np.array([row for row in decided[0] if categories[row]], np.int64)
+    named = [split_violations(violations[row] or "none") for row in decided[1]]
+    truth = np.array([[name in found for name in policy] for found in named], np.float64).reshape(-1, len(policy))
+    return Verified(
+        rows, tuple(str(categories[row]) for row in rows), tuple(groups[row] for row in rows), decided[1], truth, policy
+    )
+
+
+def candidate(
+    name: str, scores: Scores, verified: Verified, *, n_bytes: int, latency_ms_p95: float, reproduces: bool
+) -> Candidate:
+    """A model's answers as the gate wants them. `scores` are of `verified.rows`, in that order."""
+    at = {row: position for position, row in enumerate(verified.rows.tolist())}
+    chosen = scores.category_probs.argmax(1) if len(scores.category_probs) else np.zeros(0, np.int64)
+    correct = [
+        scores.classes[chosen[at[row]]] == path
+        for row, path in zip(verified.category_rows.tolist(), verified.category, strict=True)
+    ]
+    probs = np.full((len(verified.violation_rows), len(verified.violations)), np.nan)
+    places = [at[row] for row in verified.violation_rows.tolist()]
+    for column, violation in enumerate(verified.violations):
+        if violation in scores.violations:  # an older model may know another policy
+            probs[:, column] = scores.violation_probs[places, scores.violations.index(violation)]
+    return Candidate(name, np.array(correct, bool), probs, n_bytes, latency_ms_p95, reproduces)
+
+
+def report(found: Candidate, scores: Scores, verified: Verified, target: float) -> dict[str, Any]:
+    """Figures with intervals: accuracy, root accuracy, and per violation average precision and a certified threshold."""
+    return {
+        "name": found.name,
+        "accuracy": asdict(metrics.accuracy(found.category_correct)),
+        "root_accuracy": asdict(metrics.accuracy(_root_correct(scores, verified))),
+        "violations": {
+            name: _violation(found.violation_probs[:, column], verified.violation[:, column], target)
+            for column, name in enumerate(verified.violations)
+        },
+        "n_bytes": found.n_bytes,
+        "latency_ms_p95": found.latency_ms_p95,
+        "reproduces": found.reproduces,
+    }
+
+
+def _root_correct(scores: Scores, verified: Verified) -> Mask:
+    roots = sorted({path.split(PATH_SEPARATOR)[0] for path in scores.classes})
+    root_of = np.array([roots.index(path.split(PATH_SEPARATOR)[0]) for path in scores.classes])
+    totals = np.zeros((len(scores.category_probs), len(roots)))
+    np.add.at(totals.T, root_of, scores.category_probs.T)
+    at = {row: position for position, row in enumerate(verified.rows.tolist())}
+    pairs = zip(verified.category_rows.tolist(), verified.roots, strict=True)
+    return np.array([roots[totals[at[row]].argmax()] == root for row, root in pairs], bool)
+
+
+def _violation(probs: NDArray[np.floating[Any]], truth: NDArray[np.float64], target: float) -> Mapping[str, Any]:
+    n_positive = int(truth.sum())
+    if not np.isfinite(probs).all() or not n_positive:
+        return {"n": len(truth), "n_positive": n_positive, "average_precision": None, "threshold": None}
+    threshold = metrics.threshold_for_precision(probs, truth.astype(bool), target)
+    return {
+        "n": len(truth),
+        "n_positive": n_positive,
+        "average_precision": metrics.average_precision(truth.astype(bool), probs),
+        "threshold": asdict(threshold) if threshold.is_certified else None,
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same as JSON values: figures that are not finite become None, numpy numbers Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

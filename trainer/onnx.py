@@ -1,0 +1,114 @@
+"""A fitted detector → ONNX file, sidecar and weights, all in the file store, all named by sha256."""
+
+import io
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from curation.catalog.features import FeatureConfig, Features
+from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, Scorer
+from curation.store.db import dump_json
+from curation.store.files import FileStore
+from curation.types import Listing
+from trainer.model import Detector, Exportable
+
+OPSET = 18
+WEIGHTS_SUFFIX = ".safetensors"
+TOLERANCE = 1e-4
+"""How far a probability of the exported model may be from torch's."""
+
+N_COMPARED = 256
+N_TIMED = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What was stored."""
+
+    onnx_sha256: str
+    sidecar_sha256: str
+    weights_sha256: str
+    n_bytes: int  #: of the ONNX file
+
+
+def export(
+    detector: Detector,
+    files: FileStore,
+    *,
+    shape: FeatureConfig,
+    classes: Sequence[str],
+    violations: Sequence[str],
+    report: Mapping[str, Any],
+) -> Artifact:
+    """Store the detector as it will be served. `report` travels in the sidecar."""
+    detector = detector.cpu().eval()
+    weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
+    graph = _graph(detector, shape)
+    onnx_sha256 = files.put(graph, ONNX_SUFFIX)
+    sidecar = {
+        "format": FORMAT,
+        "features": shape.to_json(),
+        "classes": list(classes),
+        "violations": list(violations),
+        "temperature": float(detector.log_temperature.exp()),
+        "train": detector.config.to_json(),
+        "onnx_sha256": onnx_sha256,
+        "weights_sha256": weights,
+        "report": dict(report),
+    }
+    return Artifact(onnx_sha256, files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX), weights, len(graph))
+
+
+def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
+    """The exporter that traces: the newer one takes 9-60 s of processor time for the same graph."""
+    n, side = 2, shape.photo_px
+    example = (
+        torch.ones(n, shape.width, dtype=torch.int32),
+        torch.ones(n, shape.width, dtype=torch.uint8),
+        torch.zeros(n, len(detector.numeric_mean)),
+        torch.zeros(n + 1, side, side, 3, dtype=torch.uint8),
+        torch.ones(n, shape.n_views, dtype=torch.int32),
+    )
+    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*INPUTS, *OUTPUTS)}
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        torch.onnx.export(
+            Exportable(detector).eval(),
+            example,
+            out,  # type: ignore[arg-type]
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return out.getvalue()
+
+
+@torch.no_grad()
+def difference(scorer: Scorer, detector: Detector, features: Features, rows: NDArray[np.int64]) -> float:
+    """How far the loaded artifact's probabilities of these rows are from torch's, at most."""
+    found = scorer.predict(features, rows)
+    inputs = {name: torch.from_numpy(array) for name, array in features.inputs(rows).items()}
+    category, violation = Exportable(detector.cpu().eval())(**inputs)
+    gaps = np.abs(found.category_probs - category.numpy()), np.abs(found.violation_probs - violation.numpy())
+    return float(max(gap.max(initial=0.0) for gap in gaps))
+
+
+def latency_ms_p95(scorer: Scorer, listings: Sequence[Listing], media: FileStore) -> float:
+    """95th percentile of the milliseconds from one listing to its scores, photos decoded afresh."""
+    spent_ms = []
+    for listing in (*listings[:1], *listings[:N_TIMED]):  # the first one warms up
+        started_s = time.perf_counter()
+        scorer.score([listing], media)
+        spent_ms.append((time.perf_counter() - started_s) * 1000)
+    return float(np.percentile(spent_ms[1:], 95)) if len(spent_ms) > 1 else 0.0

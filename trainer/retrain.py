@@ -1,0 +1,189 @@
+"""One training run: snapshot → out-of-sample suspects → fit → evaluation → gate → release.
+
+The long part holds no transaction. What it found is stored in one short transaction at the end,
+in the worker fenced together with the job, so a run that lost its lease leaves nothing behind.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import torch
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from curation import telemetry
+from curation.catalog.features import FeatureConfig
+from curation.errors import StaleLease
+from curation.release import policy, registry, snapshot
+from curation.release.gates import Check, Verdict
+from curation.release.registry import Model
+from curation.review import suspects
+from curation.settings import Settings
+from curation.store import jobs
+from curation.store.jobrun import JobRun
+from curation.store.tables import RunRow
+from curation.store.workspace import Workspace, lock_state
+from trainer.config import TrainConfig
+from trainer.detect import Outcome, Stages, detect, device_of, device_words
+from trainer.evaluate import plain
+
+KIND = "retrain"
+BY = "retrain"
+LIVE = "release.live"
+"""Two runs do not release at once."""
+
+log = telemetry.logger("retrain")
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run that was noted as running."""
+
+    run_id: int
+    snapshot_sha256: str
+    champion: Model | None
+    config: TrainConfig
+    device: torch.device
+    started_s: float  #: `time.monotonic()`
+
+
+def train_config(settings: Settings, *, folds: int | None = None, epochs: int | None = None) -> TrainConfig:
+    """The defaults, with the settings' seed and folds and what was asked for."""
+    config = TrainConfig(seed=settings.seed, n_folds=folds or settings.n_folds)
+    return replace(config, epochs=epochs) if epochs else config
+
+
+def run(
+    workspace: Workspace, *, trigger: str, now: datetime, config: TrainConfig | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Train, judge, and release if the gate passes; the report, as stored with the run.
+
+    Raises InputError if there is nothing to train on; the run is then noted as failed.
+    """
+    begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(lambda: False)
+    try:
+        outcome = _detected(workspace, begun, stages)
+        with workspace.db.write() as session:
+            return _conclude(session, workspace, begun, outcome, stages, now=workspace.db.now(session))
+    except BaseException as error:  # Ctrl-C too: a run left as running would hide its corrections
+        _note_failure(workspace, begun, error)
+        raise
+
+
+def handle(job: JobRun) -> None:
+    """The same as the worker's job `retrain`; the release is committed together with the job's end."""
+    workspace, asked = job.workspace, job.job.payload
+    with workspace.db.read() as session:
+        now = workspace.db.now(session)
+    config = train_config(workspace.settings, folds=asked.get("folds"), epochs=asked.get("epochs"))
+    _bury_lost(job)
+    begun = _begin(workspace, str(asked.get("trigger", "asked")), now, config, asked.get("device"), job_id=job.job.id)
+    stages = Stages(job.lost.is_set)
+    try:
+        outcome = _detected(workspace, begun, stages)
+        with job.finishing() as session:
+            _conclude(session, workspace, begun, outcome, stages, now=workspace.db.now(session))
+    except Exception as error:
+        _note_failure(workspace, begun, error)
+        raise
+
+
+def _begin(
+    workspace: Workspace, trigger: str, now: datetime, config: TrainConfig | None, device: str | None, *, job_id: int | None
+) -> Begun:
+    started_s = time.monotonic()
+    config = config or train_config(workspace.settings)
+    chosen = device_of(device or workspace.settings.device)
+    frozen = snapshot.create(workspace, now=now)
+    with workspace.db.write() as session:
+        champion = registry.live(session)
+        run_id = registry.start_run(
+            session,
+            kind=KIND,
+            snapshot_id=frozen.id,
+            trigger=trigger,
+            config={"train": config.to_json(), "features": FeatureConfig().to_json(), "job_id": job_id},
+            device=device_words(chosen, config),
+            n_corrections=policy.corrections(session).n_listings,
+            now=now,
+        )
+    return Begun(run_id, frozen.sha256, champion, config, chosen, started_s)
+
+
+def _detected(workspace: Workspace, begun: Begun, stages: Stages) -> Outcome:
+    log.info("run", id=begun.run_id, snapshot=begun.snapshot_sha256[:12], device=str(begun.device))
+    outcome = detect(workspace, begun.snapshot_sha256, begun.champion, begun.config, begun.device, stages)
+    if stages.lost():
+        raise StaleLease("the job's lease was lost after training; nothing was stored")
+    return outcome
+
+
+def _conclude(
+    session: Session, workspace: Workspace, begun: Begun, outcome: Outcome, stages: Stages, *, now: datetime
+) -> dict[str, Any]:
+    """Suspects, model, verdict and run in the caller's transaction; the report."""
+    settings, verdict = workspace.settings, _against_the_live_model(session, begun, outcome.verdict)
+    outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
+    for question, found in outcome.suspects.items():
+        suspects.replace(session, question, found, run_id=begun.run_id)
+    model = registry.add_model(
+        session,
+        run_id=begun.run_id,
+        onnx_sha256=outcome.artifact.onnx_sha256,
+        sidecar_sha256=outcome.artifact.sidecar_sha256,
+        weights_sha256=outcome.artifact.weights_sha256,
+        report=plain({name: outcome.report[name] for name in ("challenger", "gate", "fit")}),
+        now=now,
+    )
+    state = "promoted" if verdict.passed else "refused"
+    if verdict.passed:
+        registry.promote(session, model.name, by=BY, reason=verdict.words, now=now, files=workspace.files)
+    n_seconds = time.monotonic() - begun.started_s
+    about = {"run_id": begun.run_id, "model": model.name, "state": state, "snapshot": begun.snapshot_sha256}
+    report: dict[str, Any] = plain({**about, **outcome.report, "seconds": {**stages.seconds, "total": round(n_seconds, 2)}})
+    report["challenger"]["name"] = model.name
+    registry.finish_run(session, begun.run_id, state=state, report=report, n_seconds=n_seconds, now=now)
+    if settings.label_studio_url:
+        jobs.enqueue(session, "refresh", {"run_id": begun.run_id}, key="refresh", now=now)
+    policy.consider(session, settings, now=now)
+    return report
+
+
+def _against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:
+    """Refuse if another model went live, or was rolled back to, while this one was compared with its champion."""
+    lock_state(session, LIVE)
+    live = registry.live(session)
+    before, after = (None if model is None else model.name for model in (begun.champion, live))
+    if before == after:
+        return verdict
+    words = (
+        f"the live model changed from {before or 'none'} to {after or 'none'} during the run; train again to be compared with it"
+    )
+    return replace(verdict, passed=False, checks=(*verdict.checks, Check("live model", False, words, {})))
+
+
+def _note_failure(workspace: Workspace, begun: Begun, error: BaseException) -> None:
+    """The run's own row says why it ended; a database that is away must not hide the first error."""
+    report: Mapping[str, Any] = {"run_id": begun.run_id, "error": f"{type(error).__name__}: {error}"}
+    try:
+        with workspace.db.write() as session:
+            n_seconds = time.monotonic() - begun.started_s
+            registry.finish_run(
+                session, begun.run_id, state="failed", report=report, n_seconds=n_seconds, now=workspace.db.now(session)
+            )
+    except Exception as failure:
+        log.warning("failure not noted", run=begun.run_id, error=str(failure))
+
+
+def _bury_lost(job: JobRun) -> None:
+    """Runs of an earlier attempt at this job ended with the worker that held it."""
+    with job.writing() as session:
+        now = job.workspace.db.now(session)
+        running = session.execute(select(RunRow).where(RunRow.kind == KIND, RunRow.state == "running")).scalars().all()
+        for row in running:
+            if row.config.get("job_id") == job.job.id:
+                report = {"run_id": row.id, "error": "the worker was lost; the job was started again"}
+                registry.finish_run(session, row.id, state="failed", report=report, n_seconds=None, now=now)
