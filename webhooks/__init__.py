@@ -1,0 +1,1 @@
+"""The Flask service: receives decisions, serves photos, tells its health. No torch."""

@@ -1,0 +1,158 @@
+"""The Flask application: which routes there are, and what holds for each of them."""
+
+import time
+import traceback
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from flask import Flask, Response, g, jsonify, render_template, request
+from flask.json.provider import DefaultJSONProvider
+from markupsafe import Markup
+from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import HTTPException
+
+from curation import telemetry
+from curation.errors import DatabaseError
+from curation.store.workspace import Workspace
+from webhooks import auth, health, media, pages, receive, service
+from webhooks.service import EXTENSION, Service
+
+FORM_LIMIT_BYTES = 64 * 1024
+"""Routes other than the hook take small bodies only."""
+
+REQUEST_ID_LIMIT = 64
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+WORDS = {
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not found",
+    405: "method not allowed",
+    413: "the body is too large",
+    500: "internal error; the log has the details under this request id",
+    503: "the database does not answer; try again",
+}
+QUIET = frozenset({"health.livez", "health.readyz", "health.metrics", "static", "media.photo"})
+
+log = telemetry.logger("web")
+
+
+class Json(DefaultJSONProvider):
+    """Times in ISO 8601, keys in the order given, no NaN."""
+
+    sort_keys = False
+
+    @staticmethod
+    def default(value: Any) -> Any:
+        """A value that JSON has no form for."""
+        return value.isoformat() if isinstance(value, datetime) else DefaultJSONProvider.default(value)
+
+
+def moment(value: datetime | str | None) -> Markup:
+    """A time for people (to the minute, UTC) that programs can read too."""
+    if value is None:
+        return Markup("never")
+    at = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return Markup('<time datetime="{}">{:%Y-%m-%d %H:%M} UTC</time>').format(at.isoformat(timespec="seconds"), at.astimezone(UTC))
+
+
+def create_app(workspace: Workspace) -> Flask:
+    """The service over this workspace, with its inbox writer running.
+
+    Call it in the process that serves (not before a fork); `service.of(app).close()` ends it.
+    Raises ConfigError if the settings lack the webhook secret in production.
+    """
+    auth.require_secret(workspace.settings)
+    app = Flask("webhooks")
+    app.url_map.merge_slashes = False  # a redirect loses the body of a delivery
+    app.config["MAX_CONTENT_LENGTH"] = FORM_LIMIT_BYTES
+    app.json = Json(app)
+    app.jinja_env.filters |= {"number": "{:,}".format, "percent": "{:.1%}".format, "moment": moment}
+    app.extensions[EXTENSION] = Service.open(workspace)
+    app.before_request(_begin)
+    auth.init(app)
+    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, pages.blueprint):
+        app.register_blueprint(blueprint)
+    app.after_request(_finish)
+    app.register_error_handler(HTTPException, _on_http)
+    app.register_error_handler(DatabaseError, _on_database)
+    app.register_error_handler(SQLAlchemyError, _on_database)
+    app.register_error_handler(Exception, _on_bug)
+    return app
+
+
+def _begin() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    is_safe = 0 < len(given) <= REQUEST_ID_LIMIT and given.isascii() and given.replace("-", "").isalnum()
+    g.request_id = given if is_safe else uuid4().hex
+    g.started_s = time.monotonic()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _finish(answer: Response) -> Response:
+    here = service.current()
+    for name, value in HEADERS.items():
+        answer.headers.setdefault(name, value)
+    if here.workspace.settings.service_url.startswith("https://"):
+        answer.headers["Strict-Transport-Security"] = "max-age=31536000"
+    if request.path.startswith(media.PREFIX):
+        media.allow_origins(answer, here.workspace.settings)
+    if "Cache-Control" not in answer.headers:
+        answer.headers["Cache-Control"] = "no-store"
+    answer.headers["X-Request-Id"] = g.get("request_id", "")
+    _observe(answer, here)
+    return answer
+
+
+def _observe(answer: Response, here: Service) -> None:
+    seconds = time.monotonic() - g.get("started_s", time.monotonic())
+    route = request.url_rule.rule if request.url_rule else "unknown"
+    method = request.method if request.method in ("GET", "HEAD", "POST", "OPTIONS") else "other"
+    here.metrics.latency.labels(route, method, answer.status_code).observe(seconds)
+    if request.endpoint not in QUIET or answer.status_code >= 400:
+        log.info("request", route=route, method=method, status=answer.status_code, ms=round(seconds * 1000, 2))
+
+
+def _on_http(error: HTTPException) -> Response:
+    code = error.code or 500
+    answer = _error(code)
+    if code == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if valid := getattr(error, "valid_methods", None):
+        answer.headers["Allow"] = ", ".join(sorted(valid))
+    return answer
+
+
+def _on_database(error: Exception) -> Response:
+    log.error("database away", error=str(error))
+    answer = _error(503)
+    answer.headers["Retry-After"] = str(receive.RETRY_AFTER_S)
+    return answer
+
+
+def _on_bug(error: Exception) -> Response:
+    log.error("request failed", trace="".join(traceback.format_exception(error)))
+    return _error(500)
+
+
+def _error(code: int) -> Response:
+    words = WORDS.get(code, "bad request" if code < 500 else WORDS[500])
+    request_id = g.get("request_id", "")
+    wants_page = "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/"))
+    if wants_page:
+        page = render_template("error.html", code=code, words=words, request_id=request_id)
+        answer = Response(page, code, content_type="text/html; charset=utf-8")
+    else:
+        answer = jsonify(error=words, request_id=request_id)
+        answer.status_code = code
+    return answer
