@@ -1,0 +1,233 @@
+"""A training run end to end on a small catalog: suspects, model, gate, release, and what stops it."""
+
+import threading
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select
+
+from curation.catalog.scorer import Scorer
+from curation.errors import ConfigError, InputError, StaleLease
+from curation.release import registry
+from curation.release.splits import split_of
+from curation.review import probabilities
+from curation.store import jobs, labels
+from curation.store.jobrun import JobRun
+from curation.store.labels import Resolved
+from curation.store.listings import Record
+from curation.store.tables import JobRow, Release, SuspectRow
+from curation.store.workspace import Workspace
+from curation.types import NO_VIOLATION, LabelSource, Question, Split
+from tests.builders import add, all_listings, photo, record
+from trainer import retrain
+from trainer.config import TrainConfig
+
+WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
+TINY = TrainConfig(n_folds=2, epochs=3, batch=64, text_dim=8, photo_filters=4, photo_dim=4, embedding_rate=0.05)
+
+
+def catalog(workspace: Workspace, n: int = 120, n_wrong: int = 6) -> None:
+    """n listings whose words tell the category; the first few are filed wrongly, some have no photo, price or category."""
+    paths = list(WORDS)
+    found: list[Record] = []
+    for at in range(n):
+        true = paths[at % 3]
+        given = paths[(at + 1) % 3] if at < n_wrong else true
+        changes: dict[str, Any] = {"category": given, "title": f"{WORDS[true]} {at}", "description": f"{WORDS[true]} used"}
+        changes |= {"photos": (photo(workspace, at % 4),)} if at % 2 else {"price": None}
+        changes |= {"flags": ("counterfeit",)} if at % 10 == 0 else {}
+        found.append(record(f"r{at}", **changes | ({"category": None} if at == n - 1 else {})))
+    add(workspace, *found)
+
+
+def verify(workspace: Workspace, *, now: datetime, n: int | None = None) -> int:
+    """Moderators decide listings of the test split truly, on both questions; how many."""
+    chosen = [listing for listing in all_listings(workspace) if split_of(listing.group_key) is Split.TEST][:n]
+    with workspace.db.write() as session:
+        for listing in chosen:
+            true = list(WORDS)[int(listing.ref[1:]) % 3]
+            decided = {Question.CATEGORY: true, Question.VIOLATION: NO_VIOLATION}
+            for question, value in decided.items():
+                label = Resolved(value, LabelSource.MODERATORS, 1.0, {})
+                labels.set_label(session, listing.id, question, label, now=now)
+    return len(chosen)
+
+
+@pytest.mark.slow
+def test_first_model_is_released_provisionally(workspace: Workspace, now: datetime) -> None:
+    """Without a verified listing the first model goes live, says so, and leaves suspects for every listing."""
+    catalog(workspace)
+    report = retrain.run(workspace, trigger="test", now=now, config=TINY)
+    with workspace.db.read() as session:
+        live, noted = registry.live(session), registry.run(session, report["run_id"])
+        counts = dict(session.execute(select(SuspectRow.question, func.count()).group_by(SuspectRow.question)).all())
+    assert report["state"] == "promoted" and "provisional" in report["gate"]["words"]
+    assert live is not None and live.name == report["model"] and noted.report == report
+    assert counts == {"category": 120, "violation": 120}
+    assert Scorer.load(workspace.files, live.onnx_sha256, live.sidecar_sha256).classes == tuple(sorted(WORDS))
+
+
+@pytest.mark.slow
+def test_suspects_are_the_wrong_labels(sqlite_workspace: Workspace, now: datetime) -> None:
+    """Wrongly filed listings lead the ranking, and the stored probabilities say which fold held each row out."""
+    catalog(sqlite_workspace)
+    retrain.run(sqlite_workspace, trigger="test", now=now, config=replace(TINY, epochs=12))
+    with sqlite_workspace.db.read() as session:
+        ranking = (
+            select(SuspectRow.suggested, SuspectRow.given).where(SuspectRow.question == "category").order_by(SuspectRow.rank)
+        )
+        top = session.execute(ranking.limit(6)).all()
+    assert sum(row.given != row.suggested for row in top) >= 5
+    found = probabilities.newest(sqlite_workspace)
+    assert found is not None
+    oos = found[1]
+    assert len(oos.refs) == 120 and set(oos.folds) == {0, 1} and oos.pred_probs.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_champion_and_challenger_meet_on_verified_rows(workspace: Workspace, now: datetime) -> None:
+    """Both are judged on the same moderator-verified test listings, through their exported files."""
+    catalog(workspace)
+    retrain.run(workspace, trigger="first", now=now, config=replace(TINY, epochs=1))
+    n_verified = verify(workspace, now=now + timedelta(hours=1))
+    report = retrain.run(workspace, trigger="second", now=now + timedelta(hours=2), config=replace(TINY, epochs=12))
+    assert report["champion"]["name"] == "det-0001" and report["challenger"]["name"] == "det-0002"
+    assert report["challenger"]["accuracy"]["n"] == report["champion"]["accuracy"]["n"] == n_verified > 20
+    assert report["challenger"]["reproduces"] and {check["name"] for check in report["gate"]["checks"]} >= {"no leak", "better"}
+    with workspace.db.read() as session:
+        verified = session.execute(select(SuspectRow).where(SuspectRow.is_issue, SuspectRow.score == 1.0)).all()
+    assert not verified
+
+
+@pytest.mark.slow
+def test_a_champion_that_is_gone_does_not_stop_retraining(sqlite_workspace: Workspace, now: datetime) -> None:
+    """A live model whose file was lost has nothing to defend; the report says so."""
+    catalog(sqlite_workspace)
+    retrain.run(sqlite_workspace, trigger="first", now=now, config=TINY)
+    with sqlite_workspace.db.read() as session:
+        live = registry.live(session)
+    assert live is not None
+    sqlite_workspace.files.path(live.onnx_sha256, ".onnx").unlink()
+    report = retrain.run(sqlite_workspace, trigger="second", now=now, config=replace(TINY, seed=2))
+    assert "is not in" in report["champion"]["error"] and report["state"] == "promoted"
+
+
+def test_an_interrupted_run_does_not_look_alive(
+    sqlite_workspace: Workspace, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C during training is noted with the run."""
+    catalog(sqlite_workspace, 30)
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(retrain, "detect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        retrain.run(sqlite_workspace, trigger="test", now=now, config=TINY)
+    with sqlite_workspace.db.read() as session:
+        assert [run.state for run in registry.runs(session)] == ["failed"]
+
+
+def test_rows_a_champion_saw_are_not_judged_on(workspace: Workspace, now: datetime) -> None:
+    """The whole present group of a listing that a model was trained on is left out."""
+    from trainer.evaluate import untouched
+
+    found = untouched(["a", "b", "c", "d"], ["g1", "g1", "g2", "g3"], {"a"}, {"g3"})
+    assert found.tolist() == [False, False, True, False]
+
+
+def test_nothing_to_train_on(sqlite_workspace: Workspace, now: datetime) -> None:
+    """An empty catalog, and one without categories: a clear message, and no run that looks alive."""
+    with pytest.raises(InputError, match="no listings"):
+        retrain.run(sqlite_workspace, trigger="test", now=now, config=TINY)
+    add(sqlite_workspace, record("r1", category=None))
+    with pytest.raises(InputError, match="no listing has a category"):
+        retrain.run(sqlite_workspace, trigger="test", now=now, config=TINY)
+    with sqlite_workspace.db.read() as session:
+        assert [run.state for run in registry.runs(session)] == ["failed"]
+
+
+def test_a_gpu_that_is_not_there(sqlite_workspace: Workspace, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for cuda by name, a machine without it says so instead of training slowly."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device cpu"):
+        retrain.run(sqlite_workspace, trigger="test", now=now, config=TINY, device="cuda")
+
+
+def claimed(workspace: Workspace, now: datetime, **payload: Any) -> JobRun:
+    """A claimed retrain job."""
+    with workspace.db.write() as session:
+        jobs.enqueue(session, "retrain", {"trigger": "test", **payload}, key="retrain", now=now)
+        job = jobs.claim(session, worker="w", now=now, lease_s=60)
+    assert job is not None
+    return JobRun(workspace, job)
+
+
+def released(workspace: Workspace) -> tuple[int, list[str], str]:
+    """Releases, states of runs, state of the job."""
+    with workspace.db.read() as session:
+        n_releases = session.execute(select(func.count(Release.id))).scalar_one()
+        return n_releases, [run.state for run in registry.runs(session)], session.execute(select(JobRow.state)).scalars().one()
+
+
+@pytest.mark.slow
+def test_worker_trains_and_finishes_at_once(workspace: Workspace, now: datetime) -> None:
+    """The release and the end of the job are one transaction."""
+    catalog(workspace)
+    with workspace.db.read() as session:
+        now = workspace.db.now(session)
+    job = claimed(workspace, now, folds=2, epochs=1)
+    retrain.handle(job)
+    assert job.is_finished and released(workspace) == (1, ["promoted"], "done")
+
+
+def test_a_lost_lease_leaves_nothing_behind(workspace: Workspace) -> None:
+    """A worker that lost its job stops before the next stage: no model, no release, the job for another worker."""
+    catalog(workspace, 30)
+    with workspace.db.read() as session:
+        now = workspace.db.now(session)
+    job = claimed(workspace, now, folds=2, epochs=1)
+    job.lost.set()
+    with pytest.raises(StaleLease):
+        retrain.handle(job)
+    assert released(workspace) == (0, ["failed"], "doing")
+
+
+@pytest.mark.slow
+def test_a_lease_lost_during_training_is_fenced(sqlite_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a worker that never notices cannot release: the last transaction is refused as a whole."""
+    catalog(sqlite_workspace, 60)
+    with sqlite_workspace.db.read() as session:
+        now = sqlite_workspace.db.now(session)
+    job = claimed(sqlite_workspace, now, folds=2, epochs=1)
+    job.lost = threading.Event()
+    trained = retrain.detect
+
+    def stolen(*args: Any) -> Any:
+        outcome = trained(*args)
+        with sqlite_workspace.db.write() as session:
+            assert jobs.claim(session, worker="other", now=now + timedelta(hours=2), lease_s=60) is not None
+        return outcome
+
+    monkeypatch.setattr(retrain, "detect", stolen)
+    with pytest.raises(StaleLease):
+        retrain.handle(job)
+    assert released(sqlite_workspace) == (0, ["failed"], "doing")
+
+
+def test_a_killed_run_is_noted_by_the_next_attempt(sqlite_workspace: Workspace) -> None:
+    """A worker that died leaves a run that looks alive; the job's next attempt ends it."""
+    catalog(sqlite_workspace, 30)
+    with sqlite_workspace.db.read() as session:
+        now = sqlite_workspace.db.now(session)
+    job = claimed(sqlite_workspace, now)
+    retrain._begin(sqlite_workspace, "killed", now, TINY, None, job_id=job.job.id)
+    job.lost.set()
+    with pytest.raises(StaleLease):
+        retrain.handle(job)
+    with sqlite_workspace.db.read() as session:
+        errors = [run.report["error"] for run in registry.runs(session)]
+    assert "worker was lost" in errors[1] and "lease" in errors[0]

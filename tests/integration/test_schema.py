@@ -1,0 +1,19 @@
+"""The schema: models equal migrations, on both databases."""
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from curation.store import schema
+from curation.store.db import Database
+from curation.store.tables import Base
+
+
+def test_migrations_give_the_schema_of_the_models(db_url: str) -> None:
+    """After all migrations there is nothing left for autogenerate to do."""
+    db = Database(db_url)
+    schema.upgrade(db)
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        differences = compare_metadata(context, Base.metadata)
+    db.dispose()
+    assert differences == []

@@ -1,0 +1,189 @@
+"""What a review batch holds, and what it never holds."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from curation.release import noise
+from curation.review import queue, selection
+from curation.review.selection import Selection
+from curation.store.workspace import Workspace
+from curation.types import BLIND_BATCH, Question
+from tests import builders, review_world
+from tests.conftest import NOW
+from tests.review_world import PATHS, answer, flagged, item, items, suspect, with_shares
+
+
+def select(workspace: Workspace, n: int, seed: int = 0) -> Selection:
+    return selection.select_batch(workspace, n=n, rng=np.random.default_rng(seed), now=NOW)
+
+
+def chosen(workspace: Workspace) -> dict[str, list[str]]:
+    """Ref → reason codes, in the order of choice."""
+    refs = {listing.id: listing.ref for listing in builders.all_listings(workspace)}
+    return {refs[row.listing_id]: [r["code"] for r in row.reasons] for row in items(workspace) if row.question == "category"}
+
+
+def doubt_all(workspace: Workspace, n: int = 100, n_issues: int = 60) -> None:
+    """`n` listings, ranked in order, the first `n_issues` of them flagged, of ever other confusions."""
+    review_world.catalog(workspace, n)
+    ranking = [
+        suspect(f"r{i:03d}", PATHS[i % 4], PATHS[(i + 1 + i // 4 % 3) % 4], 0.99 - i / 200, is_issue=i < n_issues)
+        for i in range(n)
+    ]
+    review_world.rank(workspace, Question.CATEGORY, *ranking)
+
+
+def test_the_most_doubtful_labels_fill_the_batch(workspace: Workspace) -> None:
+    """Without other shares, the front of the ranking; both questions of each."""
+    doubt_all(workspace)
+    found = select(with_shares(workspace), 30)
+    assert found == Selection(30, {"label_issue": 30}, 0, 0)
+    assert sorted(chosen(workspace)) == [f"r{i:03d}" for i in range(30)]
+    assert Counter(row.question for row in items(workspace)) == {"category": 30, "violation": 30}
+
+
+def test_a_batch_mixes_its_shares(workspace: Workspace) -> None:
+    """Audit, reported and seen violations, doubts; some blind, some asked twice."""
+    doubt_all(workspace)
+    builders.add(workspace, *(builders.record(f"v{i}", category=PATHS[0], flags=("counterfeit",)) for i in range(5)))
+    review_world.rank(workspace, Question.VIOLATION, *(flagged(f"r{90 + i:03d}", "unsafe_product", 0.9) for i in range(5)))
+    shares = {"audit_share": 0.1, "violation_share": 0.2, "blind_share": 0.05, "second_opinion_share": 0.1}
+    found = select(with_shares(workspace, **shares), 40)
+    assert (found.n_listings, found.n_blind, found.n_second_opinions) == (40, 2, 4)
+    assert found.by_reason["audit"] == 4 and found.by_reason["label_issue"] == 28
+    assert found.by_reason["reported"] + found.by_reason["model_violation"] == 8
+    assert found.by_reason["model_violation"] >= 3
+    rows = items(workspace)
+    assert sum(row.batch == BLIND_BATCH for row in rows) == 4 and sum(row.n_wanted == 2 for row in rows) == 8
+
+
+def test_the_same_state_and_seed_give_the_same_batch(sqlite_workspace: Workspace) -> None:
+    """And another seed another audit sample."""
+    doubt_all(sqlite_workspace)
+    first = _dry(sqlite_workspace, 0)
+    assert first == _dry(sqlite_workspace, 0)
+    assert first != _dry(sqlite_workspace, 1)
+
+
+def _dry(workspace: Workspace, seed: int) -> dict[str, list[str]]:
+    """What would be chosen: the choice is taken back."""
+    select(with_shares(workspace, audit_share=0.5, blind_share=0.2), 20, seed)
+    found = chosen(workspace)
+    with workspace.db.write() as session:
+        session.execute(queue.ReviewItem.__table__.delete())
+    return found
+
+
+def test_nothing_open_or_decided_is_chosen_again(workspace: Workspace) -> None:
+    """Three batches share no listing, and what moderators decided unasked stays away."""
+    doubt_all(workspace, 40, 40)
+    answer(workspace, "r000", PATHS[1])
+    seen: set[str] = set()
+    for n_before in (0, 15, 30):
+        select(with_shares(workspace), 15)
+        fresh = set(chosen(workspace)) - seen
+        assert len(fresh) == min(15, 39 - n_before) and "r000" not in fresh
+        with workspace.db.write() as session:
+            queue.mark_pushed(session, [task.listing.id for task in queue.waiting(session, 100)], now=NOW)
+        for ref in sorted(fresh)[:5]:
+            assert answer(workspace, ref, PATHS[0]) == "decided"
+        seen |= fresh
+    assert select(with_shares(workspace), 15).n_listings == 0
+
+
+def test_one_kind_of_confusion_does_not_fill_the_batch_while_others_are_there(sqlite_workspace: Workspace) -> None:
+    """Three of each of five confusions, then the held-back issues in the order of doubt, and no non-issue before them."""
+    review_world.catalog(sqlite_workspace, 60)
+    same = [suspect(f"r{i:03d}", PATHS[0], PATHS[1], 0.95) for i in range(20)]
+    other = [suspect(f"r{i:03d}", PATHS[i % 4], PATHS[(i + 2) % 4], 0.8) for i in range(20, 35)]
+    weak = [suspect(f"r{i:03d}", PATHS[i % 4], PATHS[(i + 1) % 4], 0.5, is_issue=False) for i in range(35, 60)]
+    review_world.rank(sqlite_workspace, Question.CATEGORY, *same, *other, *weak)
+    select(with_shares(sqlite_workspace), 25)
+    refs = list(chosen(sqlite_workspace))
+    assert refs[:15] == ["r000", "r001", "r002", *(f"r{i:03d}" for i in range(20, 32))]
+    assert refs[15:] == [f"r{i:03d}" for i in range(3, 13)]
+
+
+def test_one_of_a_near_duplicate_group_is_asked_about(sqlite_workspace: Workspace) -> None:
+    """Also while another of the group is with the moderators from an earlier batch."""
+    builders.add(sqlite_workspace, *(builders.record(f"d{i}", category=PATHS[0], group_key="same") for i in range(4)))
+    review_world.catalog(sqlite_workspace, 4)
+    twins = [suspect(f"d{i}", PATHS[0], PATHS[1], 0.99) for i in range(4)]
+    review_world.rank(sqlite_workspace, Question.CATEGORY, *twins, suspect("r000", PATHS[0], PATHS[2], 0.6))
+    assert select(with_shares(sqlite_workspace), 2).n_listings == 2
+    assert list(chosen(sqlite_workspace)) == ["d0", "r000"]
+    assert select(with_shares(sqlite_workspace), 2).n_listings == 0
+
+
+def test_before_the_first_model_reports_and_the_audit_are_the_batch(workspace: Workspace) -> None:
+    """Nothing is doubted yet, and nothing is suggested."""
+    review_world.catalog(workspace, 50)
+    builders.add(workspace, *(builders.record(f"v{i}", category=PATHS[0], flags=("counterfeit",)) for i in range(6)))
+    found = select(with_shares(workspace, audit_share=0.1, violation_share=0.1), 20)
+    assert found.by_reason["audit"] == 2 and found.n_listings == found.by_reason["reported"] + 2
+    assert found.by_reason["reported"] >= 5
+    assert all(row.suggestion is None for row in items(workspace))
+    assert item(workspace, "v5").reasons[-1]["words"] in ("Reported by users as counterfeit.", selection.AUDIT_REASON.words)
+
+
+def test_a_report_moderators_have_judged_is_not_asked_again(sqlite_workspace: Workspace) -> None:
+    """Even where they were never asked about it."""
+    builders.add(sqlite_workspace, builders.record("v1", flags=("counterfeit",)), builders.record("v2", flags=("counterfeit",)))
+    answer(sqlite_workspace, "v1", "none", question=Question.VIOLATION)
+    select(with_shares(sqlite_workspace), 10)
+    assert list(chosen(sqlite_workspace)) == ["v2"]
+
+
+def test_the_surest_violations_come_first(sqlite_workspace: Workspace) -> None:
+    """Reported and seen, then seen for sure, then reported alone."""
+    review_world.catalog(sqlite_workspace, 8)
+    builders.add(sqlite_workspace, *(builders.record(f"v{i}", category=PATHS[0], flags=("counterfeit",)) for i in range(2)))
+    review_world.rank(
+        sqlite_workspace, Question.VIOLATION, flagged("r001", "counterfeit", 0.97), flagged("v1", "counterfeit", 0.8)
+    )
+    review_world.rank(sqlite_workspace, Question.CATEGORY, suspect("r007", PATHS[3], PATHS[0], 0.9))
+    select(with_shares(sqlite_workspace, violation_share=0.6), 5)
+    assert list(chosen(sqlite_workspace)) == ["v1", "r001", "v0", "r007"]
+
+
+def test_what_the_moderator_will_see_is_kept_and_nothing_where_asked_blind(sqlite_workspace: Workspace) -> None:
+    """So that agreement with and without a suggestion can be compared later."""
+    doubt_all(sqlite_workspace)
+    select(with_shares(sqlite_workspace, blind_share=0.5), 10)
+    rows = [row for row in items(sqlite_workspace) if row.question == "category"]
+    assert {row.suggestion is None for row in rows if row.batch == BLIND_BATCH} == {True}
+    assert {row.suggestion in PATHS for row in rows if row.batch != BLIND_BATCH} == {True}
+
+
+def test_a_withdrawn_listing_can_be_chosen_anew_with_new_reasons(sqlite_workspace: Workspace) -> None:
+    """The row is used again, as if it had just been written."""
+    doubt_all(sqlite_workspace, 4, 4)
+    select(with_shares(sqlite_workspace, second_opinion_share=1.0), 4)
+    with sqlite_workspace.db.write() as session:
+        queue.withdraw(session, [row.listing_id for row in items(sqlite_workspace)])
+    review_world.rank(sqlite_workspace, Question.CATEGORY, suspect("r002", PATHS[2], PATHS[0], 0.77))
+    assert select(with_shares(sqlite_workspace), 4).n_listings == 1
+    found = item(sqlite_workspace, "r002")
+    assert (found.state, found.n_wanted, found.priority, found.suggestion) == ("waiting", 1, pytest.approx(0.77), PATHS[0])
+    assert item(sqlite_workspace, "r001").state == "withdrawn"
+
+
+def test_the_audit_is_uniform_over_all_listings_decided_or_not(sqlite_workspace: Workspace) -> None:
+    """A decided listing that is drawn is marked, not asked again, so that the measured noise has no bias."""
+    doubt_all(sqlite_workspace, 40, 40)
+    select(with_shares(sqlite_workspace), 20)
+    for ref in chosen(sqlite_workspace):
+        answer(sqlite_workspace, ref, PATHS[0])
+    found = select(with_shares(sqlite_workspace, audit_share=1.0), 40)
+    assert found == Selection(20, {"audit": 20}, 0, 0)
+    with sqlite_workspace.db.read() as session:
+        assert len(noise.audit_refs(session)) == 40
+        estimate = noise.audit_noise(session)
+    assert estimate is not None and (estimate.n, estimate.value) == (20, 0.75)
+
+
+def test_an_empty_catalog_gives_an_empty_batch(workspace: Workspace) -> None:
+    """No error."""
+    assert select(workspace, 10) == Selection(0, {}, 0, 0)

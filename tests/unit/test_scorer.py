@@ -1,0 +1,140 @@
+"""The exported model: it answers as torch does, and refuses what does not belong together."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curation.catalog.features import Features, Featurizer
+from curation.catalog.scorer import ONNX_SUFFIX, SIDECAR_SUFFIX, Scorer
+from curation.errors import IntegrityError, NotFoundError, ProbabilityError
+from curation.store.files import FileStore
+from curation.types import Listing, Photo
+from tests.builders import encoded, picture
+from tests.unit.test_trainer import CONFIG, SHAPE, WORDS, listing
+from trainer import onnx
+from trainer.model import Detector
+
+CLASSES = tuple(sorted(WORDS))
+POLICY = ("counterfeit", "unsafe")
+
+
+def detector(classes: tuple[str, ...] = CLASSES) -> Detector:
+    """A detector with random weights everywhere."""
+    torch.manual_seed(3)
+    made = Detector(CONFIG, SHAPE, classes, len(POLICY))
+    for value in (*made.parameters(), *made.buffers()):
+        if value.is_floating_point():
+            torch.nn.init.normal_(value, 0, 0.3) if value.ndim else None
+    made.stem.std.data.abs_().add_(1)
+    made.numeric_std.data.abs_().add_(1)
+    made.text.idf.abs_()
+    made.text.idf[0] = 0
+    made.log_temperature.fill_(0.3)
+    return made.eval()
+
+
+def listings(media: FileStore) -> list[Listing]:
+    """Listings with no, one and two photos, and one that has nothing at all."""
+    photos = [Photo(media.put(encoded(picture(seed)), ".jpg"), 96, 64, "0" * 16) for seed in range(3)]
+    found = [replace(listing(at, CLASSES[at % 3]), photos=tuple(photos[: at % 3])) for at in range(7)]
+    return [*found, replace(found[0], ref="bare", title="", description="", price=None, photos=())]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[FileStore, onnx.Artifact, Features, list[Listing]]:
+    """One exported detector with features to try it on; the store is also the photo store."""
+    files = FileStore(tmp_path_factory.mktemp("files"))
+    found = listings(files)
+    features = Featurizer(SHAPE).transform(found, files)
+    made = onnx.export(detector(), files, shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
+    return files, made, features, found
+
+
+Exported = tuple[FileStore, onnx.Artifact, Features, list[Listing]]
+
+
+def test_onnx_answers_as_torch(exported: Exported) -> None:
+    """Probabilities agree within 1e-4, whatever is missing, and for any batch size."""
+    files, made, features, found = exported
+    scorer = Scorer.load(files, made.onnx_sha256, made.sidecar_sha256)
+    for chosen in (np.arange(8), np.array([7]), np.array([5, 0])):
+        assert onnx.difference(scorer, detector(), features, chosen) < 1e-5
+    scores = scorer.score(found, files)
+    assert np.array_equal(scores.category_probs, scorer.predict(features).category_probs)
+    assert np.allclose(scores.category_probs.sum(1), 1, atol=1e-5) and scores.classes == CLASSES
+
+
+def test_difference_sees_another_model(exported: Exported) -> None:
+    """The check behind the gate fails if the artifact is not the model that was fitted."""
+    files, made, features, _ = exported
+    other = detector()
+    with torch.no_grad():
+        other.category.leaf.bias.add_(torch.tensor([0.0, 0.1, 0.0]))
+    assert (
+        onnx.difference(Scorer.load(files, made.onnx_sha256, made.sidecar_sha256), other, features, np.arange(8)) > onnx.TOLERANCE
+    )
+
+
+def test_nothing_to_score(exported: Exported) -> None:
+    """No listing gives no rows, with the right columns."""
+    files, made, *_ = exported
+    scores = Scorer.load(files, made.onnx_sha256, made.sidecar_sha256).score([], files)
+    assert scores.category_probs.shape == (0, 3) and scores.violation_probs.shape == (0, 2)
+
+
+def changed(files: FileStore, made: onnx.Artifact, **values: object) -> str:
+    """A sidecar with other values, as stored."""
+    sidecar = json.loads(files.get(made.sidecar_sha256, SIDECAR_SUFFIX))
+    return files.put(json.dumps({**sidecar, **values}).encode(), SIDECAR_SUFFIX)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"onnx_sha256": "0" * 64}, "belongs to model file"),
+        ({"format": "other"}, "is not 'refurbish-detector-1'"),
+        ({"classes": ["a", "b"]}, "disagree"),
+        ({"violations": []}, "disagree"),
+        ({"features": {**SHAPE.to_json(), "n_views": 3}}, "disagree"),
+        ({"features": {**SHAPE.to_json(), "version": 0}}, r"bad keys|retrain"),
+    ],
+)
+def test_a_sidecar_of_another_model_is_refused(exported: Exported, values: dict[str, object], words: str) -> None:
+    """Classes, policy, featuriser and file must be those the model was exported with."""
+    files, made, *_ = exported
+    with pytest.raises(IntegrityError, match=words):
+        Scorer.load(files, made.onnx_sha256, changed(files, made, **values))
+
+
+def test_bytes_that_are_no_model_are_refused(exported: Exported) -> None:
+    """A cut-off file, and a sidecar that is not JSON."""
+    files, made, *_ = exported
+    broken = files.put(files.get(made.onnx_sha256, ONNX_SUFFIX)[:1000], ONNX_SUFFIX)
+    with pytest.raises(IntegrityError, match="cannot be loaded"):
+        Scorer.load(files, broken, changed(files, made, onnx_sha256=broken))
+    with pytest.raises(IntegrityError, match="not JSON"):
+        Scorer.load(files, made.onnx_sha256, files.put(b"{", SIDECAR_SUFFIX))
+    with pytest.raises(NotFoundError):
+        Scorer.load(files, made.onnx_sha256, "0" * 64)
+
+
+def test_nan_answers_are_refused(tmp_path: Path) -> None:
+    """A model that answers NaN is named with the listings, not passed on."""
+    files, sick = FileStore(tmp_path), detector()
+    found = listings(files)
+    with torch.no_grad():
+        sick.violation.bias[0] = float("nan")
+    made = onnx.export(sick, files, shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
+    with pytest.raises(ProbabilityError, match="NaN for 8 listings"):
+        Scorer.load(files, made.onnx_sha256, made.sidecar_sha256).score(found, files)
+
+
+def test_the_same_model_has_the_same_name(tmp_path: Path, exported: Exported) -> None:
+    """Exporting twice gives the same bytes, and no file holds the machine's paths."""
+    made = onnx.export(detector(), FileStore(tmp_path), shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
+    assert made == exported[1]
+    assert b"/trainer/" not in FileStore(tmp_path).get(made.onnx_sha256, ONNX_SUFFIX)
