@@ -80,7 +80,17 @@ def candidate(
     for column, violation in enumerate(verified.violations):
         if violation in scores.violations:  # an older model may know another policy
             probs[:, column] = scores.violation_probs[places, scores.violations.index(violation)]
-    return Candidate(name, np.array(correct, bool), probs, n_bytes, latency_ms_p95, reproduces)
+    score = _quadratic_score(scores, [at[row] for row in verified.category_rows.tolist()], verified.category)
+    return Candidate(name, np.array(correct, bool), score, probs, n_bytes, latency_ms_p95, reproduces)
+
+
+def _quadratic_score(scores: Scores, places: Sequence[int], paths: Sequence[str]) -> NDArray[np.float64]:
+    """2 p(decided) - sum of all p squared of the scores at these places; a class the model does not know has p = 0."""
+    index = {path: column for column, path in enumerate(scores.classes)}
+    probs = np.asarray(scores.category_probs, np.float64)[np.asarray(places, np.int64)]
+    decided = [row[index[path]] if path in index else 0.0 for row, path in zip(probs, paths, strict=True)]
+    found: NDArray[np.float64] = 2 * np.array(decided, np.float64) - np.square(probs).sum(1)
+    return found
 
 
 def report(found: Candidate, scores: Scores, verified: Verified, target: float) -> dict[str, Any]:

@@ -84,14 +84,15 @@ def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) ->
 
 
 def paired_difference(
-    ours: NDArray[np.bool_],
-    theirs: NDArray[np.bool_],
+    ours: NDArray[np.bool_] | NDArray[np.floating],
+    theirs: NDArray[np.bool_] | NDArray[np.floating],
     groups: NDArray[np.str_],
     *,
     rng: np.random.Generator,
     n_draws: int = N_BOOTSTRAP,
 ) -> Estimate:
-    """Accuracy of `ours` minus `theirs` on the same rows, with a bootstrap interval over whole groups.
+    """Mean of `ours` (right or wrong, or any score) minus that of `theirs` on the same rows, with a
+    bootstrap interval over whole groups.
 
     All three are (N,). Near-duplicates share a group and are drawn together, so that they do not
     count as independent evidence.

@@ -3,7 +3,9 @@
 Challenger and champion are judged on the same moderator-verified rows, which neither was trained
 on. A model is released if its accuracy is higher (how surely: `gate_confidence`), or if it is
 shown to be no worse by more than `gate_margin`: at equal accuracy the one trained on fresher
-labels is preferred. It is refused if it is shown to be worse, overall or under one root.
+labels is preferred. On few rows equal accuracy says little; there a quadratic score that is shown to be
+higher decides, which sees how sure a model was of what moderators said (Brier 1950; a proper
+score, so being too sure is no way to win). It is refused if it is shown to be worse, overall or under one root.
 """
 
 import math
@@ -32,6 +34,7 @@ class Candidate:
 
     name: str
     category_correct: NDArray[np.bool_]  #: (N,) was the category right
+    category_score: NDArray[np.floating[Any]]  #: (N,) quadratic score 2 p(right) - sum of all p squared, in [-1, 1]
     violation_probs: NDArray[np.floating[Any]]  #: (M, V) in [0, 1]
     n_bytes: int
     latency_ms_p95: float  #: to score one listing
@@ -106,10 +109,10 @@ def judge(
             _require_fit(candidate, rows)
     checks = [_evidence(champion, rows), _no_leak(rows, trained_groups), *_artifact(challenger, settings)]
     if champion is not None and len(roots):
-        difference = paired_difference(
-            challenger.category_correct, champion.category_correct, np.asarray(groups, dtype=np.str_), rng=rng
-        )
-        checks += [_not_worse(difference, challenger, champion, settings), _better(difference, settings)]
+        keys = np.asarray(groups, dtype=np.str_)
+        difference = paired_difference(challenger.category_correct, champion.category_correct, keys, rng=rng)
+        surer = paired_difference(challenger.category_score, champion.category_score, keys, rng=rng)
+        checks += [_not_worse(difference, challenger, champion, settings), _better(difference, surer, settings)]
         checks.append(_roots(challenger, champion, rows))
     checks += _violations(challenger, champion, rows)
     provisional = champion is None and len(roots) < settings.retrain_min_per_question
@@ -119,7 +122,7 @@ def judge(
 
 def _require_fit(candidate: Candidate, rows: _Rows) -> None:
     n, shape = len(rows.roots), (len(rows.truth), len(rows.violations))
-    if candidate.category_correct.shape != (n,) or len(rows.groups) != n:
+    if not candidate.category_correct.shape == candidate.category_score.shape == (n,) or len(rows.groups) != n:
         raise InputError(
             f"{candidate.name} was evaluated on {candidate.category_correct.shape} rows, but there are {n} roots and "
             f"{len(rows.groups)} groups; evaluate both models on the same rows"
@@ -186,19 +189,26 @@ def _not_worse(difference: Estimate, challenger: Candidate, champion: Candidate,
     return Check("not worse", passed, words, {**numbers, "margin": settings.gate_margin})
 
 
-def _better(difference: Estimate, settings: Settings) -> Check:
+def _better(difference: Estimate, surer: Estimate, settings: Settings) -> Check:
     sure, wanted = _probability_better(difference), settings.gate_confidence
     as_good = difference.low >= -settings.gate_margin
-    passed = sure > wanted or as_good
-    numbers = {"probability": sure, "wanted": wanted, "low": difference.low, "margin": settings.gate_margin}
-    if passed and difference.low > 0:
+    decided_by_score = difference.value >= 0 and surer.low > 0
+    numbers = {
+        "probability": sure,
+        "wanted": wanted,
+        "low": difference.low,
+        "margin": settings.gate_margin,
+        "score": asdict(surer),
+    }
+    if difference.low > 0:
         return Check("better", True, f"shown to be better: difference {_interval(difference)}", numbers)
-    if passed:
-        reason = "shown to be no worse" if as_good else "more accurate, within noise"
-        return Check("better", True, f"{reason}: difference {_interval(difference)}, better with probability {sure:.2f}", numbers)
+    if sure > wanted or as_good or decided_by_score:
+        reason = "shown to be no worse" if as_good else "more accurate, within noise" if sure > wanted else "as accurate"
+        words = f"{reason}: difference {_interval(difference)}, better with probability {sure:.2f}"
+        return Check("better", True, words + (f"; surer of what is right, {_interval(surer)}" if surer.low > 0 else ""), numbers)
     words = (
         f"better with probability {sure:.2f} only, more than {wanted:.2f} is wanted; difference {_interval(difference)} may "
-        f"be as low as {difference.low:+.3f}, the margin is {-settings.gate_margin:+.3f}"
+        f"be as low as {difference.low:+.3f}, the margin is {-settings.gate_margin:+.3f}; quadratic score {_interval(surer)}"
     )
     return Check("better", False, words, numbers)
 

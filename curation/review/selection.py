@@ -10,19 +10,21 @@ import numpy as np
 from sqlalchemy import Select, String, and_, cast, func, select
 from sqlalchemy.orm import Session
 
+from curation.release.splits import split_of
 from curation.review import suggestions, suspects
 from curation.review.queue import OPEN
 from curation.review.suggestions import Suggestion
 from curation.settings import Settings
 from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.workspace import Workspace
-from curation.types import BLIND_BATCH, NO_VIOLATION, LabelSource, Question, Reason, Suspect
+from curation.types import BLIND_BATCH, NO_VIOLATION, LabelSource, Question, Reason, Split, Suspect
 
 PAIR_SHARE = 0.1
 """At most this share of the suspects of a batch may be the same confusion (given → suggested)."""
 
 AUDIT_REASON = Reason("audit", 0.1, "Drawn at random to measure how many labels are wrong.")
 AUDIT_PRIORITY = 0.5
+CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,10 @@ class _Batch:
 def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now: datetime) -> Selection:
     """Choose up to `n` listings and open both questions for each, in one transaction.
 
-    The shares come from the settings. The audit sample is drawn uniformly from *all* listings, so
-    that it measures noise without bias; one that is decided already is marked, not asked again.
+    The shares come from the settings. The audit sample is drawn uniformly, so that it measures noise
+    without bias, from the listings of the test split as long as it has enough: a split by hash knows
+    nothing of labels, and there each answer also judges models that never saw the listing. One that is
+    decided already is marked, not asked again.
     Never chooses a listing that is open or decided, nor two of a near-duplicate group but for the audit.
     Before the first model there are no doubts: reports and the audit sample are the batch, which may be
     smaller than `n`. The same state and `rng` give the same batch.
@@ -94,17 +98,29 @@ def _open_groups(session: Session) -> set[str]:
 
 
 def _audit(session: Session, batch: _Batch, n: int, rng: np.random.Generator) -> None:
-    ids = np.fromiter(session.execute(select(ListingRow.id).order_by(ListingRow.id)).scalars(), dtype=np.int64)
-    drawn = [int(i) for i in rng.choice(ids, size=min(n, len(ids)), replace=False)] if len(ids) else []
-    groups = {
-        row.id: row.group_key
-        for row in session.execute(select(ListingRow.id, ListingRow.group_key).where(ListingRow.id.in_(drawn)))
-    }
-    for listing_id in drawn:
+    for listing_id, group_key in _drawn(session, n, rng):
         if listing_id in batch.excluded:
             _mark_audited(session, listing_id)
         else:
-            batch.put(listing_id, groups[listing_id], [AUDIT_REASON], AUDIT_PRIORITY)
+            batch.put(listing_id, group_key, [AUDIT_REASON], AUDIT_PRIORITY)
+
+
+def _drawn(session: Session, n: int, rng: np.random.Generator) -> list[tuple[int, str]]:
+    """Up to `n` listings and their groups in random order, those of the test split first."""
+    ids = np.fromiter(session.execute(select(ListingRow.id).order_by(ListingRow.id)).scalars(), dtype=np.int64)
+    rng.shuffle(ids)
+    found: list[tuple[int, str]] = []
+    others: list[tuple[int, str]] = []
+    for first in range(0, len(ids), CHUNK):
+        part = ids[first : first + CHUNK].tolist()
+        rows = select(ListingRow.id, ListingRow.group_key).where(ListingRow.id.in_(part))
+        groups = {row.id: row.group_key for row in session.execute(rows)}
+        for listing_id in part:
+            is_test = split_of(groups[listing_id]) is Split.TEST
+            (found if is_test else others).append((listing_id, groups[listing_id]))
+        if len(found) >= n:
+            break
+    return (found + others)[:n]
 
 
 def _mark_audited(session: Session, listing_id: int) -> None:

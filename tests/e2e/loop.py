@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from curation.quality.metrics import Estimate
+from tests.e2e import truth
 from tests.e2e.panel import Answers, Panel, Tally
 from tests.e2e.stack import LIGHT_KINDS, Stack
 
@@ -39,6 +41,7 @@ class Figures:
     decided: dict[str, str] = field(default_factory=dict)
     suspects: list[dict[str, str]] = field(default_factory=list)
     export: dict[str, Any] = field(default_factory=dict)
+    accuracies: dict[str, Estimate] = field(default_factory=dict)  #: of each model, against the known truth
 
 
 class MainLoop:
@@ -120,6 +123,8 @@ class MainLoop:
             self.figures.export = self.stack.run(
                 "export", "--out", self.stack.folder / "dataset", "--format", "parquet", "--overwrite"
             )
+        if self.answers.category:
+            self.figures.accuracies = truth.accuracies(self.stack.folder / "home", self.answers.category)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

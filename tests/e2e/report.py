@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from curation.console import table
+from curation.quality.metrics import Estimate
 from tests.e2e.loop import Figures
 from tests.e2e.panel import Answers
 
@@ -31,6 +32,7 @@ def rows(figures: Figures, answers: Answers) -> list[tuple[str, str]]:
             f"{figures.n_unheard} answers given during the outage, {figures.drift['n_missed']} healed by reconciliation",
         ),
         ("detector, verified listings", _detectors(figures)),
+        ("detector, all test listings", " → ".join(map(_percent, figures.accuracies.values())) + "  (against the known truth)"),
         (
             "gate",
             str(figures.second.get("state")) + ": " + str(figures.second.get("report", {}).get("gate", {}).get("words", "")),
@@ -82,7 +84,11 @@ def _estimate(found: Mapping[str, object]) -> str:
     accuracy = found.get("accuracy")
     if not isinstance(accuracy, Mapping):
         return "not judged"
-    return f"{accuracy['value']:.1%} [{accuracy['low']:.1%}, {accuracy['high']:.1%}] of {accuracy['n']}"
+    return _percent(Estimate(**accuracy))
+
+
+def _percent(found: Estimate) -> str:
+    return f"{found.value:.1%} [{found.low:.1%}, {found.high:.1%}] of {found.n}"
 
 
 def _share(k: int, n: int) -> str:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from curation.release import noise
+from curation.release.splits import split_of
 from curation.review import queue, selection
 from curation.review.selection import Selection
 from curation.store.workspace import Workspace
-from curation.types import BLIND_BATCH, Question
+from curation.types import BLIND_BATCH, Question, Split
 from tests import builders, review_world
 from tests.conftest import NOW
 from tests.review_world import PATHS, answer, flagged, item, items, suspect, with_shares
@@ -182,6 +183,16 @@ def test_the_audit_is_uniform_over_all_listings_decided_or_not(sqlite_workspace:
         assert len(noise.audit_refs(session)) == 40
         estimate = noise.audit_noise(session)
     assert estimate is not None and (estimate.n, estimate.value) == (20, 0.75)
+
+
+def test_the_audit_prefers_listings_no_model_was_trained_on(sqlite_workspace: Workspace) -> None:
+    """Drawn by hash they are as good a sample as any, and each answer also judges the models."""
+    doubt_all(sqlite_workspace, 100, 0)
+    select(with_shares(sqlite_workspace, audit_share=1.0), 15)
+    with sqlite_workspace.db.read() as session:
+        drawn = noise.audit_refs(session)
+    groups = {listing.ref: listing.group_key for listing in builders.all_listings(sqlite_workspace)}
+    assert [split_of(groups[ref]) for ref in drawn] == [Split.TEST] * 15
 
 
 def test_an_empty_catalog_gives_an_empty_batch(workspace: Workspace) -> None:

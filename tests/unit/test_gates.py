@@ -22,6 +22,7 @@ def right(n_right: int, n: int = N) -> np.ndarray:
 def candidate(name: str, correct: np.ndarray, **changes: Any) -> Candidate:
     """A healthy model with these answers."""
     values = {"violation_probs": np.zeros((0, 2)), "n_bytes": 1_000_000, "latency_ms_p95": 5.0, "reproduces": True}
+    values["category_score"] = correct.astype(float)
     return Candidate(name=name, category_correct=correct, **{**values, **changes})
 
 
@@ -85,6 +86,16 @@ def test_a_little_lower_on_many_traded_rows_is_refused() -> None:
     new = rng.permutation(old)
     new[np.flatnonzero(new)[:2]] = False
     assert refusals(verdict(candidate("det-0002", new), candidate("det-0001", old))) == ["better"]
+
+
+def test_few_rows_are_decided_by_how_sure_the_models_were() -> None:
+    """48 rows, as many right but not the same ones: surer of what moderators said passes, less sure does not."""
+    old, new = right(40, 48), np.roll(right(40, 48), 1)
+    sure = candidate("det-0002", new, category_score=np.where(new, 0.9, -0.2))
+    unsure = candidate("det-0001", old, category_score=np.where(old, 0.7, -0.4))
+    found = verdict(sure, unsure)
+    assert found.passed and "as accurate" in found.checks[7].words and "surer of what is right" in found.checks[7].words
+    assert refusals(verdict(unsure, sure)) == ["better"]
 
 
 def test_better_overall_but_worse_under_one_root() -> None:
