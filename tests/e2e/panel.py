@@ -43,7 +43,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Answers:
-    """The right answer for each listing ref."""
+    """The right answer for each listing ref; what is not in `category` nobody can tell, and everybody skips."""
 
     category: Mapping[str, str]
     violation: Mapping[str, tuple[str, ...]]
@@ -103,10 +103,10 @@ class Panel:
     def _decide(self, person: Person, moderator: Moderator, task: dict[str, Any]) -> None:
         ref = str(task["data"]["listing_id"])
         with self._lock:
-            skips = self._rng.random() < person.skip_share
+            skips = self._rng.random() < person.skip_share or ref not in self.answers.category
             right = self._rng.random() < person.accuracy
             lead_time_s = round(self._rng.uniform(*person.lead_time_s), 1)
-            category = self.answers.category[ref] if right else self._mistake(task, ref)
+            category = "" if skips else self.answers.category[ref] if right else self._mistake(task, ref)
         if skips:
             moderator.skip(task["id"], lead_time_s=lead_time_s, task=task)
         else:
