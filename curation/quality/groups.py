@@ -1,0 +1,119 @@
+"""Whether things fall into groups of their own accord, and into how many: k-means held to its prediction strength."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curation.errors import InputError
+
+STRENGTH = 0.8
+"""Groups are real from this prediction strength on (Tibshirani and Walther 2005, section 2: 0.8 to 0.9)."""
+
+MAX_GROUPS = 5
+N_SPLITS = 5
+"""Halvings over which the strength is averaged."""
+
+N_TOPICS = 8
+"""Directions of latent semantic analysis in which titles are compared."""
+
+N_WORDS = 4
+"""Words that name a group of titles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which group each of N things belongs to: 0 … `n_groups` - 1, the largest first."""
+
+    group: NDArray[np.int64]  #: (N,)
+    n_groups: int
+    strength: float  #: in [0, 1]; 1 for a single group
+
+
+@dataclass(frozen=True, slots=True)
+class TitleGroup:
+    """Titles that go together: the words that tell them from the others, and their rows, the most typical first."""
+
+    words: tuple[str, ...]
+    rows: NDArray[np.int64]
+
+
+def find_title_groups(titles: Sequence[str], *, rng: np.random.Generator, min_size: int = 10) -> tuple[TitleGroup, ...]:
+    """Groups of titles by their words (TF-IDF, latent semantic analysis, `find_groups`), the largest first.
+
+    () where they are one group, or too few, or share no words. Titles without a word that another one has are in no group.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.preprocessing import normalize
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english")
+    if len(titles) < 2 * min_size:
+        return ()
+    try:
+        words = vectorizer.fit_transform(titles)
+    except ValueError:  # no word comes twice
+        return ()
+    names, kept = vectorizer.get_feature_names_out(), np.flatnonzero(words.getnnz(axis=1))
+    if len(names) <= 2 or len(kept) < 2 * min_size:
+        return ()
+    topics = TruncatedSVD(min(N_TOPICS, len(names) - 1), random_state=int(rng.integers(2**31)))
+    vectors = normalize(topics.fit_transform(words[kept]))
+    found = find_groups(vectors, rng=rng, min_size=min_size)
+    if found.n_groups == 1:
+        return ()
+    return tuple(_title_group(words[kept], vectors, found.group == g, kept, names) for g in range(found.n_groups))
+
+
+def _title_group(words: Any, vectors: NDArray[Any], mine: NDArray[np.bool_], kept: NDArray[np.int64], names: Any) -> TitleGroup:
+    telling = np.asarray(words[mine].mean(axis=0) - words[~mine].mean(axis=0)).ravel()
+    typical = np.flatnonzero(mine)[np.argsort(-(vectors[mine] @ vectors[mine].mean(axis=0)), kind="stable")]
+    return TitleGroup(tuple(str(names[i]) for i in np.argsort(-telling, kind="stable")[:N_WORDS]), kept[typical])
+
+
+def find_groups(vectors: NDArray[np.floating], *, rng: np.random.Generator, min_size: int = 10) -> Groups:
+    """The most groups, at most 5 and each of `min_size` at least, that a half of the (N, D) vectors predicts of the other.
+
+    Prediction strength (Tibshirani and Walther 2005, equation 2.1): cluster both halves; of the pairs that share a
+    cluster in one, the share that the other half's centres keep together, in the worst cluster. One group where no
+    number of them is that stable. Raises InputError on vectors that are not finite.
+    """
+    if vectors.ndim != 2 or not np.isfinite(vectors).all():
+        raise InputError(f"vectors must be finite (N, D), got shape {vectors.shape}; leave bad rows out")
+    n, whole = len(vectors), Groups(np.zeros(len(vectors), dtype=np.int64), 1, 1.0)
+    n_distinct = len(np.unique(vectors, axis=0)) if n else 0
+    for k in range(min(MAX_GROUPS, n // max(1, 2 * min_size), n_distinct), 1, -1):
+        strength = float(np.mean([_strength(vectors, k, rng) for _ in range(N_SPLITS)]))
+        group = _kmeans(vectors, k, rng)[0]
+        sizes = np.bincount(group, minlength=k)
+        if strength >= STRENGTH and sizes.min() >= min_size:
+            return Groups(np.argsort(np.argsort(-sizes, kind="stable"))[group].astype(np.int64), k, strength)
+    return whole
+
+
+def _strength(vectors: NDArray[np.floating], k: int, rng: np.random.Generator) -> float:
+    """Of one halving."""
+    order = rng.permutation(len(vectors))
+    first, second = vectors[order[::2]], vectors[order[1::2]]
+    centres, own = _kmeans(first, k, rng)[1], _kmeans(second, k, rng)[0]
+    told = ((second[:, None, :] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    return min(_kept(told[own == g]) for g in range(k))
+
+
+def _kept(told: NDArray[np.integer]) -> float:
+    """Share of the pairs that are told into one group; 0 of a cluster without a pair."""
+    n, sizes = len(told), np.bincount(told)
+    return float((sizes * (sizes - 1)).sum() / (n * (n - 1))) if n > 1 else 0.0
+
+
+def _kmeans(vectors: NDArray[np.floating], k: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Group of each row, and the centres."""
+    from sklearn.cluster import KMeans
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that fewer distinct points than groups were found: the groups are then too small
+        found = KMeans(k, n_init=4, random_state=int(rng.integers(2**31))).fit(vectors)
+    return found.labels_.astype(np.int64), np.asarray(found.cluster_centers_, dtype=np.float64)
