@@ -19,10 +19,7 @@ TOLD_APART = 0.75
 """Two categories are worth merging where the model knows which is which in fewer than three cases of four. Wrong labels
 alone would have to swap a quarter of both to do that."""
 
-SYMMETRY = 0.25
-"""The weaker way of a mutual confusion has at least this share of the stronger one; else it is one category's problem."""
-
-SCATTERED = 3.0
+SCATTERED = 2.5
 """A catch-all falls into more groups than categories of its size do, by this many robust deviations of the logarithm."""
 
 MAX_PAIRS = 200
@@ -93,9 +90,8 @@ def _confusions(
     for a, b, n_there, n_back in _mutual(breadth, counts):
         there, back = _share(n_there, int(counts[a])), _share(n_back, int(counts[b]))
         told = _told_apart(rows_of[a], rows_of[b], a, b, oos, breadth)
-        even = min(there.value, back.value) >= SYMMETRY * max(there.value, back.value)
         alike = told is not None and told.high < limit
-        yield Confusion(a, b, there, back, told, alike and even and (a in scattered) == (b in scattered))
+        yield Confusion(a, b, there, back, told, alike and (a in scattered) == (b in scattered))
 
 
 def _scattered(breadth: Breadth, noise: float) -> dict[int, float]:

@@ -1,6 +1,5 @@
 """Whether things fall into groups of their own accord, and into how many: k-means held to its prediction strength."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,11 @@ STRENGTH = 0.8
 """Groups are real from this prediction strength on (Tibshirani and Walther 2005, section 2: 0.8 to 0.9)."""
 
 MAX_GROUPS = 5
-N_SPLITS = 5
+N_SPLITS = 10
 """Halvings over which the strength is averaged."""
+
+N_STARTS = 4
+MAX_ROUNDS = 30
 
 N_TOPICS = 8
 """Directions of latent semantic analysis in which titles are compared."""
@@ -99,7 +101,7 @@ def _strength(vectors: NDArray[np.floating], k: int, rng: np.random.Generator) -
     order = rng.permutation(len(vectors))
     first, second = vectors[order[::2]], vectors[order[1::2]]
     centres, own = _kmeans(first, k, rng)[1], _kmeans(second, k, rng)[0]
-    told = ((second[:, None, :] - centres[None]) ** 2).sum(axis=2).argmin(axis=1)
+    told = _distances(second, centres).argmin(axis=1)
     return min(_kept(told[own == g]) for g in range(k))
 
 
@@ -110,10 +112,38 @@ def _kept(told: NDArray[np.integer]) -> float:
 
 
 def _kmeans(vectors: NDArray[np.floating], k: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Group of each row, and the centres."""
-    from sklearn.cluster import KMeans
+    """Group of each row, and the centres: the best of a few starts (Lloyd 1982, k-means++).
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that fewer distinct points than groups were found: the groups are then too small
-        found = KMeans(k, n_init=4, random_state=int(rng.integers(2**31))).fit(vectors)
-    return found.labels_.astype(np.int64), np.asarray(found.cluster_centers_, dtype=np.float64)
+    Written out because scikit-learn starts threads for each of these many small problems and takes several times as long.
+    """
+    return min((_lloyd(vectors, _start(vectors, k, rng)) for _ in range(N_STARTS)), key=lambda found: found[2])[:2]
+
+
+def _start(vectors: NDArray[np.floating], k: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    centres = [vectors[rng.integers(len(vectors))]]
+    for _ in range(1, k):
+        far = _distances(vectors, np.array(centres)).min(axis=1)
+        chances = far / far.sum() if far.sum() > 0 else None
+        centres.append(vectors[rng.choice(len(vectors), p=chances)])
+    return np.array(centres, dtype=np.float64)
+
+
+def _lloyd(vectors: NDArray[np.floating], centres: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+    """Groups, centres and the sum of squared distances; an empty group keeps its centre."""
+    group = np.full(len(vectors), -1, dtype=np.int64)
+    for _ in range(MAX_ROUNDS):
+        distances = _distances(vectors, centres)
+        nearest = distances.argmin(axis=1)
+        if (nearest == group).all():
+            break
+        group = nearest.astype(np.int64)
+        which = group[None] == np.arange(len(centres))[:, None]
+        sizes = which.sum(axis=1, keepdims=True)
+        centres = np.where(sizes > 0, which @ vectors / np.maximum(1, sizes), centres)
+    return group, centres, float(distances.min(axis=1).sum())
+
+
+def _distances(vectors: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, k) squared."""
+    found = (vectors**2).sum(axis=1)[:, None] - 2 * vectors @ centres.T + (centres**2).sum(axis=1)
+    return np.asarray(np.maximum(0.0, found), dtype=np.float64)
