@@ -151,7 +151,7 @@ def _told_apart(
     n, m = len(first), len(second)
     if min(n, m) < MIN_CROSSINGS:
         return None
-    probs = np.log(np.maximum(oos.pred_probs[np.concatenate([first, second])][:, [a, b]].astype(np.float64), 1e-300))
+    probs = np.log(np.maximum(oos.pred_probs[np.concatenate([first, second])[:, None], [a, b]].astype(np.float64), 1e-300))
     ranks = rankdata(probs[:, 1] - probs[:, 0])
     area = float((ranks[n:].sum() - m * (m + 1) / 2) / (n * m))
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)

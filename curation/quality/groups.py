@@ -46,34 +46,52 @@ class TitleGroup:
 def find_title_groups(titles: Sequence[str], *, rng: np.random.Generator, min_size: int = 10) -> tuple[TitleGroup, ...]:
     """Groups of titles by their words (TF-IDF, latent semantic analysis, `find_groups`), the largest first.
 
-    () where they are one group, or too few, or share no words. Titles without a word that another one has are in no group.
+    () where they are one group, or too few, or share no words. A title that comes twice counts once, so that reposts are no
+    evidence; titles without a word that another one has are in no group.
     """
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.preprocessing import normalize
-
-    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english")
-    if len(titles) < 2 * min_size:
+    distinct, copy_of = np.unique(np.array([title.casefold() for title in titles], dtype=np.str_), return_inverse=True)
+    words, names = _words(distinct) if len(distinct) >= 2 * min_size else (None, ())
+    if words is None or len(names) <= 2:
         return ()
-    try:
-        words = vectorizer.fit_transform(titles)
-    except ValueError:  # no word comes twice
+    kept = np.flatnonzero(words.getnnz(axis=1))
+    if len(kept) < 2 * min_size:
         return ()
-    names, kept = vectorizer.get_feature_names_out(), np.flatnonzero(words.getnnz(axis=1))
-    if len(names) <= 2 or len(kept) < 2 * min_size:
-        return ()
-    topics = TruncatedSVD(min(N_TOPICS, len(names) - 1), random_state=int(rng.integers(2**31)))
-    vectors = normalize(topics.fit_transform(words[kept]))
+    vectors = _topics(words[kept], int(rng.integers(2**31)))
     found = find_groups(vectors, rng=rng, min_size=min_size)
     if found.n_groups == 1:
         return ()
-    return tuple(_title_group(words[kept], vectors, found.group == g, kept, names) for g in range(found.n_groups))
+    return tuple(_title_group(words[kept], vectors, found.group == g, kept, names, copy_of) for g in range(found.n_groups))
 
 
-def _title_group(words: Any, vectors: NDArray[Any], mine: NDArray[np.bool_], kept: NDArray[np.int64], names: Any) -> TitleGroup:
+def _words(titles: NDArray[np.str_]) -> tuple[Any, Sequence[str]]:
+    """Sparse (N, W) TF-IDF and the W words; None where no word comes in two titles."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, stop_words="english")
+    try:
+        return vectorizer.fit_transform(titles), vectorizer.get_feature_names_out()
+    except ValueError:
+        return None, ()
+
+
+def _topics(words: Any, seed: int) -> NDArray[np.float64]:
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.preprocessing import normalize
+
+    topics = TruncatedSVD(min(N_TOPICS, words.shape[1] - 1), random_state=seed)
+    return np.asarray(normalize(topics.fit_transform(words)), dtype=np.float64)
+
+
+def _title_group(
+    words: Any, vectors: NDArray[Any], mine: NDArray[np.bool_], kept: NDArray[Any], names: Sequence[str], copy_of: NDArray[Any]
+) -> TitleGroup:
     telling = np.asarray(words[mine].mean(axis=0) - words[~mine].mean(axis=0)).ravel()
     typical = np.flatnonzero(mine)[np.argsort(-(vectors[mine] @ vectors[mine].mean(axis=0)), kind="stable")]
-    return TitleGroup(tuple(str(names[i]) for i in np.argsort(-telling, kind="stable")[:N_WORDS]), kept[typical])
+    rank = np.full(copy_of.max() + 1, -1)
+    rank[kept[typical]] = np.arange(len(typical))
+    rows = np.flatnonzero(rank[copy_of] >= 0)
+    best = tuple(str(names[i]) for i in np.argsort(-telling, kind="stable")[:N_WORDS])
+    return TitleGroup(best, rows[np.argsort(rank[copy_of[rows]], kind="stable")])
 
 
 def find_groups(vectors: NDArray[np.floating], *, rng: np.random.Generator, min_size: int = 10) -> Groups:

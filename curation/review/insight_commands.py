@@ -220,7 +220,7 @@ def _trend(found: "History") -> str:
     dates = (
         "" if found.dated_by == "listed_at" else "; listings have no date of their own, so the time they were first read counts"
     )
-    undated = f"; {found.n_undated:,} listings without a date are left out" if found.n_undated else ""
+    undated = f"; left out for want of a date: {found.n_undated:,}" if found.n_undated else ""
     return (f"{n_drifts} of {len(found.periods)} periods drift" if n_drifts else "no period drifts") + dates + undated
 
 
