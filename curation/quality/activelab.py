@@ -23,7 +23,7 @@ class ActiveLab:
 
 
 def activelab(votes: Votes, belief: Belief, *, shrink: float = 0.0) -> ActiveLab:
-    """Scores of all N items (ActiveLab, equations 3 to 6): the quality of the consensus, pulled towards 1/K where few have said anything.
+    """Scores of all N items (ActiveLab, section 3): the quality of the consensus, pulled towards 1/K where few have voted.
 
     `belief`: out-of-sample for items with votes. Where no item has two votes the model is not calibrated, and model
     and annotators are trusted alike. Votes of less weight pull less. `shrink` as for `crowdlab`.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import InputError
-from curation.quality.votes import Belief, Expected, Votes
+from curation.quality.votes import Belief, Expected, Votes, sums
 
 FLOOR = 1e-6
 """Lowest weight and lowest chance error (`CLIPPING_LOWER_BOUND` of cleanlab)."""
@@ -46,12 +46,12 @@ class _Ballot:
 
     def sum(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """(C,) sum of a value of each vote."""
-        return np.bincount(self.of_vote, values, len(self.item))
+        return sums(self.of_vote, values, len(self.item))
 
     def winners(self, *keys: NDArray[np.number]) -> NDArray[np.int64]:
         """(N,) class with the largest first key of each item, equals decided by the next, then by the lower class."""
         order = np.lexsort((-self.label, *keys[::-1], self.item))
-        return self.label[order[np.append(self.start[1:], len(order)) - 1]]
+        return np.asarray(self.label[order[np.append(self.start[1:], len(order)) - 1]], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _weigh(votes: Votes, expected: Expected, consensus: NDArray[np.int64], shrin
 def _agreement(votes: Votes, consensus: NDArray[np.int64]) -> NDArray[np.float64]:
     mass = votes.per_item(votes.weight)
     behind = votes.per_item(votes.weight * (votes.label == consensus[votes.item]))
-    return np.divide(behind, mass, where=mass > 0, out=np.full(len(mass), np.nan))
+    return np.asarray(np.divide(behind, mass, where=mass > 0, out=np.full(len(mass), np.nan)))
 
 
 def _between(votes: Votes, shrink: float) -> NDArray[np.float64]:
@@ -147,12 +147,11 @@ def _between(votes: Votes, shrink: float) -> NDArray[np.float64]:
     _, row = np.unique(votes.item * votes.n_classes + votes.label, return_inverse=True)
     same = votes.weight * np.maximum(np.bincount(row, votes.weight)[row] - votes.weight, 0.0)
     others = votes.weight * np.maximum(votes.per_item(votes.weight)[votes.item] - votes.weight, 0.0)
-    others[votes.count()[votes.item] == 1] = 0.0
     agreed, asked = votes.per_annotator(same), votes.per_annotator(others)
+    if shrink:
+        return np.asarray((agreed + shrink * agreed.sum() / asked.sum()) / (asked + shrink))
     shares = np.divide(agreed, asked, where=asked > 0, out=np.full(votes.n_annotators, np.nan))
-    average = float(np.nanmean(shares))
-    shares[np.isnan(shares)] = average
-    return (shares * asked + average * shrink) / np.where(asked + shrink > 0, asked + shrink, 1.0) if shrink else shares
+    return np.where(np.isnan(shares), np.nanmean(shares), shares)
 
 
 def _posterior(votes: Votes, ballot: _Ballot, weights: _Weights) -> NDArray[np.float64]:
@@ -160,7 +159,7 @@ def _posterior(votes: Votes, ballot: _Ballot, weights: _Weights) -> NDArray[np.f
     trust = votes.weight * weights.annotator[votes.annotator]
     behind, total = ballot.sum(trust), votes.per_item(trust)[ballot.item]
     said = behind * weights.likelihood + (total - behind) * weights.otherwise
-    return (ballot.prob * weights.model + said) / (weights.model + total)
+    return np.asarray((ballot.prob * weights.model + said) / (weights.model + total))
 
 
 def _best(ballot: _Ballot, posterior: NDArray[np.float64], majority: NDArray[np.int64]) -> NDArray[np.int64]:

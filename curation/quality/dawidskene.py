@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from curation.errors import InputError
 from curation.quality.crowd import check_sizes, plurality
 from curation.quality.validate import UNLABELLED
-from curation.quality.votes import Belief, Votes
+from curation.quality.votes import Belief, Votes, sums
 
 MIN_SHARED_ITEMS = 30
 """With fewer items that have two votes, an annotator's errors cannot be told from chance: the majority decides."""
 
 MAX_PAIRS = 8_000_000
-"""Up to so many pairs of a vote and a class every class may be true; beyond, those voted for and the model's first."""
+"""Up to so many pairs of a vote and a class any class that was named at all may be true of an item; beyond, those
+voted for on it and the model's first."""
 
 TIE_LEAN = 1e-9
 """Share of a vote that decides ties."""
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 """Greatest change of a probability in the last round."""
 
 
@@ -35,13 +36,13 @@ class Prior:
     all together start with `common` votes, of which `accuracy` are right and the rest fall evenly on the other classes.
     """
 
-    strength: float = 2.0
+    strength: float = 4.0
     common: float = 4.0
     accuracy: float = 0.7
 
     def __post_init__(self) -> None:
-        if not (self.strength >= 0 and self.common > 0 and 0 < self.accuracy < 1):
-            raise InputError(f"{self}: strength must be 0 or more, common above 0, accuracy between 0 and 1")
+        if not (self.strength > 0 and self.common > 0 and 0 < self.accuracy < 1):
+            raise InputError(f"{self}: strength and common must be above 0, accuracy between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,14 @@ class _Pairs:
 
     def normalise(self, log_weight: NDArray[np.float64]) -> NDArray[np.float64]:
         """(C,) probabilities over each item."""
+        if not len(log_weight):
+            return log_weight
         peak = np.maximum.reduceat(log_weight, self.start)[self.of_item]
         weight = np.exp(log_weight - peak)
-        return weight / np.add.reduceat(weight, self.start)[self.of_item]
+        return np.asarray(weight / np.add.reduceat(weight, self.start)[self.of_item])
 
 
-def dawid_skene(votes: Votes, belief: Belief | None = None, *, prior: Prior | None = None, max_rounds: int = 100) -> DawidSkene:
+def dawid_skene(votes: Votes, belief: Belief | None = None, *, prior: Prior | None = None, max_rounds: int = 200) -> DawidSkene:
     """Most probable class of each item and the errors of each annotator, by EM from the shares of votes.
 
     `belief`: out-of-sample probabilities of a model, taken in place of the frequency of the classes: one more
@@ -164,11 +167,12 @@ def _rows(votes: Votes, belief: Belief | None) -> tuple[NDArray[np.int64], NDArr
     """Item and class of each class that may be true, in order, and the first row of each item."""
     k = votes.n_classes
     known = np.unique(votes.item) if belief is None else np.arange(votes.n_items)
-    if max(len(votes), len(known)) * k <= MAX_PAIRS:
-        keys = (known[:, None] * k + np.arange(k)).ravel()
+    top = np.zeros(0, np.int64) if belief is None else belief.top
+    named = np.unique(np.concatenate([votes.label, top]))
+    if max(len(votes), len(known)) * len(named) <= MAX_PAIRS:
+        keys = (known[:, None] * k + named).ravel()
     else:
-        top = np.zeros(0, np.int64) if belief is None else known * k + belief.top
-        keys = np.unique(np.concatenate([votes.item * k + votes.label, top]))
+        keys = np.unique(np.concatenate([votes.item * k + votes.label, known[: len(top)] * k + top]))
     item = keys // k
     return item, keys % k, np.flatnonzero(np.diff(item, prepend=-1))
 
@@ -176,14 +180,14 @@ def _rows(votes: Votes, belief: Belief | None) -> tuple[NDArray[np.int64], NDArr
 def _counts(votes: Votes, pairs: _Pairs) -> NDArray[np.float64]:
     """(C,) votes for each class of each item, by weight."""
     same = votes.label[pairs.vote] == pairs.label[pairs.row]
-    return np.bincount(pairs.row, votes.weight[pairs.vote] * same, len(pairs.item))
+    return sums(pairs.row, votes.weight[pairs.vote] * same, len(pairs.item))
 
 
 def _start(votes: Votes, pairs: _Pairs) -> NDArray[np.float64]:
     """(C,) shares of votes, with one imagined vote spread over the classes of each item."""
     count = _counts(votes, pairs)
     n = np.add.reduceat(np.ones(len(count)), pairs.start)[pairs.of_item]
-    return (count + 1 / n) / (np.add.reduceat(count, pairs.start)[pairs.of_item] + 1)
+    return np.asarray((count + 1 / n) / (np.add.reduceat(count, pairs.start)[pairs.of_item] + 1))
 
 
 def _majority(votes: Votes, belief: Belief | None) -> DawidSkene:
@@ -196,7 +200,7 @@ def _majority(votes: Votes, belief: Belief | None) -> DawidSkene:
 
 
 def expected_counts(votes: Votes, found: DawidSkene, annotator: int) -> NDArray[np.float64]:
-    """(K, K) votes of one annotator by [true, said], the truth as `found` has it. Rows of somebody who inverts are off-diagonal."""
+    """(K, K) votes of one annotator by [true, said], the truth as `found` has it; who inverts is strong off the diagonal."""
     mine = np.flatnonzero(votes.annotator == annotator)
     counts = np.zeros((votes.n_classes, votes.n_classes))
     bounds = np.searchsorted(found.item, np.arange(votes.n_items + 1))
@@ -207,7 +211,8 @@ def expected_counts(votes: Votes, found: DawidSkene, annotator: int) -> NDArray[
 
 
 def _result(votes: Votes, pairs: _Pairs, prob: NDArray[np.float64], n_rounds: int, *, is_converged: bool) -> DawidSkene:
-    best = np.lexsort((-pairs.label, np.round(prob, 12), pairs.of_item))[np.append(pairs.start[1:], len(prob)) - 1]
+    last = np.searchsorted(pairs.of_item, np.arange(len(pairs.start)), side="right") - 1
+    best = np.lexsort((-pairs.label, np.round(prob, 12), pairs.of_item))[last]
     consensus, confidence = np.full(votes.n_items, UNLABELLED, dtype=np.int64), np.zeros(votes.n_items)
     consensus[pairs.item[best]], confidence[pairs.item[best]] = pairs.label[best], prob[best]
     frequency = np.bincount(pairs.label, prob, votes.n_classes)
@@ -229,6 +234,6 @@ def _result(votes: Votes, pairs: _Pairs, prob: NDArray[np.float64], n_rounds: in
 
 def _accuracy(votes: Votes, pairs: _Pairs, prob: NDArray[np.float64]) -> NDArray[np.float64]:
     right = votes.label[pairs.vote] == pairs.label[pairs.row]
-    sums = np.bincount(votes.annotator[pairs.vote], right * votes.weight[pairs.vote] * prob[pairs.row], votes.n_annotators)
+    found = sums(votes.annotator[pairs.vote], right * votes.weight[pairs.vote] * prob[pairs.row], votes.n_annotators)
     asked = votes.per_annotator(votes.weight)
-    return np.divide(sums, asked, where=asked > 0, out=np.full(len(asked), np.nan))
+    return np.asarray(np.divide(found, asked, where=asked > 0, out=np.full(len(asked), np.nan)))

@@ -48,11 +48,11 @@ class Votes:
 
     def per_item(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """(N,) sum of a value of each vote."""
-        return np.bincount(self.item, values, self.n_items)
+        return sums(self.item, values, self.n_items)
 
     def per_annotator(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """(A,) sum of a value of each vote."""
-        return np.bincount(self.annotator, values, self.n_annotators)
+        return sums(self.annotator, values, self.n_annotators)
 
 
 def gather(
@@ -83,8 +83,11 @@ def gather(
 def gather_table(labels_by_annotator: NDArray[np.floating], n_classes: int) -> Votes:
     """Votes of a (N, A) table of class indices, NaN = not asked: the shape that cleanlab takes."""
     table = np.asarray(labels_by_annotator, dtype=np.float64)
+    if table.ndim != 2:
+        raise InputError(f"labels_by_annotator has shape {table.shape}; give (items, annotators), NaN = not asked")
     item, annotator = np.nonzero(~np.isnan(table))
-    return gather(item, annotator, table[item, annotator], (*table.shape, n_classes))
+    n_items, n_annotators = table.shape
+    return gather(item, annotator, table[item, annotator], (n_items, n_annotators, n_classes))
 
 
 def newest(item: ArrayLike, annotator: ArrayLike) -> NDArray[np.bool_]:
@@ -207,10 +210,15 @@ def believe_top(classes: NDArray[np.integer], probs: NDArray[np.floating], n_cla
     return Belief(probs, classes, rest, n_classes, best.astype(np.int64))
 
 
+def sums(index: NDArray[np.integer], values: NDArray[np.floating], n: int) -> NDArray[np.float64]:
+    """(n,) sum of the values at each index."""
+    return np.asarray(np.bincount(index, values, n), dtype=np.float64)
+
+
 def _log(values: NDArray[np.floating]) -> NDArray[np.float64]:
     """Logarithm, minus infinity of 0, without a warning."""
     values = np.asarray(values, dtype=np.float64)
-    return np.log(values, where=values > 0, out=np.full(values.shape, -np.inf))
+    return np.asarray(np.log(values, where=values > 0, out=np.full(values.shape, -np.inf)))
 
 
 def _around(best: int) -> list[float]:
@@ -240,7 +248,7 @@ def _refuse(bad: NDArray[np.bool_], values: NDArray[Any], what: str) -> None:
         raise InputError(f"{rows.size} {what}; first votes {rows[:10].tolist()}: {values[rows[:10]].tolist()}")
 
 
-def _refuse_belief(bad: NDArray[np.bool_], what: str) -> None:
+def _refuse_belief(bad: Any, what: str) -> None:
     rows = np.flatnonzero(bad)
     if rows.size:
         raise ProbabilityError(f"{rows.size} rows of the best classes {what}, first rows {rows[:10].tolist()}")
