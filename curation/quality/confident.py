@@ -7,7 +7,8 @@ and taken away in any order and the result is the same to the last bit.
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ UNIT = 2.0**-32
 """Of the sums of probabilities: 2^31 rows of one class fit, and 2^18 rows add up exactly in a float64."""
 
 ROWS_PER_EXACT_SUM = 2**18
+
+ROWS_PER_BLOCK = 2**19
+"""Rows whose candidates for pruning are sorted at once."""
 
 SLACK = 1e-6
 """How far below a threshold still reaches it, and by how much another class must beat the given one (cleanlab's value)."""
@@ -151,12 +155,10 @@ def prune_by_noise_rate(store: TopK, state: Confidence) -> NDArray[np.bool_]:
     the given label, are not reached.
     """
     counts = _prune_counts(state)
-    keys, rows, margins = _candidates(store, counts)
-    order = np.lexsort((-margins, keys))
-    in_order = keys[order]
-    rank = np.arange(order.size) - np.searchsorted(in_order, in_order)
     flagged = np.zeros(len(store), dtype=np.bool_)
-    flagged[rows[order[rank < counts.get(in_order)]]] = True
+    for first, last in _blocks(state.sums.count):
+        rows = np.flatnonzero((store.labels >= first) & (store.labels < last))
+        flagged[rows[_most_doubtful(store.take(rows), counts)]] = True
     return flagged
 
 
@@ -192,18 +194,25 @@ def _prune_counts(state: Confidence) -> PairCounts:
     return PairCounts(joint.keys[off][counts > 0], counts[counts > 0], joint.n_classes)
 
 
-def _candidates(store: TopK, counts: PairCounts) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Pair, row and margin of every kept probability above the given one, of pairs that `counts` holds."""
-    found: list[tuple[NDArray[Any], ...]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    for chunk in chunks(len(store), 16 * store.k):
-        part = store.take(chunk)
-        margin = part.p - part.p_given[:, None]
-        row, column = np.nonzero((margin > SLACK) & (part.labels != UNLABELLED)[:, None])
-        key = part.labels[row].astype(np.int64) * store.n_classes + part.idx[row, column]
-        wanted = np.flatnonzero(counts.get(key) > 0)
-        found.append((key[wanted], row[wanted] + chunk.start, margin[row[wanted], column[wanted]]))
-    keys, rows, margins = zip(*found, strict=True)
-    return np.concatenate(keys), np.concatenate(rows), np.concatenate(margins)
+def _blocks(count: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Ranges of classes that together have about ROWS_PER_BLOCK rows, or more where one class has."""
+    block = np.cumsum(count) // ROWS_PER_BLOCK
+    bounds = [0, *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(count)]
+    return list(pairwise(bounds))
+
+
+def _most_doubtful(part: TopK, counts: PairCounts) -> NDArray[np.int64]:
+    """Rows by pair (given label, more probable class), as many of each as `counts` holds, by falling margin."""
+    margins = part.p - part.p_given[:, None]
+    row, column = np.nonzero(margins > SLACK)
+    key = part.labels[row].astype(np.int64) * part.n_classes + part.idx[row, column]
+    allowed = counts.get(key)
+    wanted = np.flatnonzero(allowed)
+    row, key, allowed, margin = row[wanted], key[wanted], allowed[wanted], margins[row[wanted], column[wanted]]
+    order = np.lexsort((-margin, key))
+    in_order = key[order]
+    rank = np.arange(order.size) - np.searchsorted(in_order, in_order)
+    return np.asarray(row[order[rank < allowed[order]]], dtype=np.int64)
 
 
 def _cut(sums: ClassSums) -> NDArray[np.float32]:
