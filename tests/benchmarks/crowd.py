@@ -51,13 +51,18 @@ class Panel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/moderation_panels"))
+    parser.add_argument("--sharpness", type=float, default=0.75, help="of the simulated model; 1 = as sure as it should be")
+    parser.add_argument("--only", choices=["panels", "scores", "speed"], help="one part of it")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    for load in (products, sites):
-        compare_panel(load(args.data))
-    compare_scores()
-    compare_speed()
-    sellers()
+    if args.only in (None, "panels"):
+        for load in (products, sites):
+            compare_panel(load(args.data))
+    if args.only in (None, "scores"):
+        compare_scores(args.sharpness)
+    if args.only in (None, "speed"):
+        compare_speed()
+        sellers()
 
 
 def products(folder: Path) -> Panel:
@@ -174,7 +179,9 @@ def cross_fit(panel: Panel, target: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def simulate(n: int, skills: Sequence[float], strength: float, seed: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def simulate(
+    n: int, skills: Sequence[float], strength: float, seed: int, sharpness: float = 0.75
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """(truth, table of votes with 40 % missing, probabilities of a model): 10 classes."""
     rng, k = np.random.default_rng(seed), 10
     truth, shape = rng.integers(k, size=n), (n, len(skills))
@@ -183,24 +190,24 @@ def simulate(n: int, skills: Sequence[float], strength: float, seed: int) -> tup
     asked = rng.random(shape) < 0.6
     asked[np.flatnonzero(~asked.any(axis=1)), 0] = True
     logits = rng.normal(size=(n, k)) + strength * (np.arange(k) == truth[:, None])
-    odds = np.exp(logits * strength * 0.75)
+    odds = np.exp(logits * strength * sharpness)
     return truth, np.where(asked, said, np.nan), odds / odds.sum(axis=1, keepdims=True)
 
 
-def compare_scores() -> None:
+def compare_scores(sharpness: float) -> None:
     """How many of the first 5 % by each score have a wrong label, when both judge the same labels."""
     print("\nActiveLab, 20,000 × 10 × 5: share of wrong labels in the first 5 %, ours / cleanlab")
     print("  labels judged: our consensus | the majority | each its own (cleanlab's has more errors to find)")
     ratios = []
     for skills in ((0.9, 0.8, 0.7, 0.6, 0.5), (0.95, 0.9, 0.85, 0.8, 0.75)):
         for strength in (1.5, 2.0):
-            ratios += [_scores(skills, strength, seed) for seed in (0, 1)]
+            ratios += [_scores(skills, strength, seed, sharpness) for seed in (0, 1)]
     mean = np.mean(ratios, axis=0)
     print(f"  mean ratio ours / cleanlab: {mean[0]:.2f} | {mean[1]:.2f} | {mean[2]:.2f}; least {np.min(ratios, axis=0).round(2)}")
 
 
-def _scores(skills: Sequence[float], strength: float, seed: int) -> list[float]:
-    truth, said, probs = simulate(20_000, skills, strength, seed)
+def _scores(skills: Sequence[float], strength: float, seed: int, sharpness: float) -> list[float]:
+    truth, said, probs = simulate(20_000, skills, strength, seed, sharpness)
     theirs, _ = get_active_learning_scores(said, probs)
     their_info = get_label_quality_multiannotator(said, probs, calibrate_probs=True, verbose=False)
     their_label = their_info["label_quality"]["consensus_label"].to_numpy()
