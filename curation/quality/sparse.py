@@ -117,11 +117,15 @@ class TopK:
 
     def write(self, rows: Rows, part: "TopK") -> None:
         """Put the rows of `part` in the place of `rows`."""
+        self.check_fits(part)
+        self.idx[rows], self.p[rows], self.labels[rows], self.p_given[rows] = part.idx, part.p, part.labels, part.p_given
+
+    def check_fits(self, part: "TopK") -> None:
+        """Raise ProbabilityError unless `part` has this store's k and K."""
         if (part.k, part.n_classes) != (self.k, self.n_classes):
             raise ProbabilityError(
                 f"rows of (k, K) = {(part.k, part.n_classes)} do not fit a store of {(self.k, self.n_classes)}"
             )
-        self.idx[rows], self.p[rows], self.labels[rows], self.p_given[rows] = part.idx, part.p, part.labels, part.p_given
 
     def check(self) -> None:
         """Raise ProbabilityError unless every row can be one of probabilities; rows are named by reason."""

@@ -10,7 +10,6 @@ knowing the truth, and cleanlab's filters. The ads, the noise and the model are 
 import argparse
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +52,15 @@ def figures(given: NDArray[np.int64], true: NDArray[np.int64], probs: NDArray[np
     state = estimate(store)
     found = find_suspects(store, state)
     scores, n_mean, n_ours = all_scores(store, found.wrong), cut_by_counts(store, state), int(found.flagged.sum())
-    cut: Callable[[Scorer, int], float] = lambda name, n: f1(_lowest(scores[name], n), wrong)  # noqa: E731
     best = {name: _best(score, wrong) for name, score in scores.items()}
     return {
         "added": float(wrong.mean()),
         "rate estimated": fit(store, state).rate,
         "F1 cleanlab default": f1(find_label_issues(given, probs, n_jobs=1), wrong),
         "F1 confident learning": f1(confident_learning(store, state), wrong),
-        "F1 mean of counts, log ratio": cut(Scorer.LOG_RATIO, n_mean),
-        "F1 mean of counts, posterior": cut(Scorer.POSTERIOR, n_mean),
-        "F1 expected F1, log ratio": cut(Scorer.LOG_RATIO, n_ours),
+        "F1 mean of counts, log ratio": f1(_lowest(scores[Scorer.LOG_RATIO], n_mean), wrong),
+        "F1 mean of counts, posterior": f1(_lowest(scores[Scorer.POSTERIOR], n_mean), wrong),
+        "F1 expected F1, log ratio": f1(_lowest(scores[Scorer.LOG_RATIO], n_ours), wrong),
         "F1 ours": f1(found.flagged, wrong),
         "F1 best cut of our ranking": best[found.choice.scorer],
         "F1 best cut of any ranking": max(best.values()),

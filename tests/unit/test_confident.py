@@ -158,6 +158,10 @@ def test_rows_to_refresh_must_be_named_once_and_exist() -> None:
     for rows, reason in ([[3, 3], "distinct"], [[3, 50], "counted from 0"], [[-1, 3], "counted from 0"], [[1], "shape"]):
         with pytest.raises(ProbabilityError, match=reason):
             refresh(state, store, np.array(rows), part)
+    with pytest.raises(ProbabilityError, match="do not fit"):
+        refresh(state, store, np.arange(2), TopK.of(np.full((2, 6), 1 / 6), np.zeros(2, dtype=int)))
+    with pytest.raises(ProbabilityError, match="none may go"):
+        refresh(state, part, np.arange(2), part)
     with pytest.raises(ProbabilityError, match="hold NaN"):
         refresh(state, store, np.arange(2), replace(part, p=np.full_like(part.p, np.nan)))
     assert same(state, estimate(store))
