@@ -22,6 +22,16 @@ WEIGHED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """The category answers of B rows, on the table's device."""
+
+    rows: Tensor  #: (B,) row numbers of the table
+    classes: Tensor  #: (B,) class, 0 where unknown
+    weight: Tensor  #: (B,) 0 where unknown
+    is_verified: Tensor  #: (B,) bool, moderators decided
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
     """What is known about N listings, and how much it counts."""
 
@@ -85,6 +95,7 @@ class Table:
         self._weights = torch.zeros(len(self._ids), device=device)
         self._numeric, self._index = _on(features.numeric, device), _on(features.photo_index, device)
         self._category, self._category_weight = _on(wanted.category, device), _on(wanted.category_weight, device)
+        self._is_verified = _on(wanted.is_verified[:, 0], device)
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -119,10 +130,10 @@ class Table:
             mask=(index > 0).float(),
         )
 
-    def wanted(self, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Category (B,) and its weight (B,)."""
+    def wanted(self, rows: Rows) -> Wanted:
+        """What is known about the category of these rows."""
         at = torch.from_numpy(rows).to(self.device)
-        return self._category[at], self._category_weight[at]
+        return Wanted(at, self._category[at].clamp_min(0), self._category_weight[at], self._is_verified[at])
 
     def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:
         """The weighed n-grams of these rows (B, n_buckets), each block times its `scale` (n_blocks,)."""

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from curation.catalog.features import Features
 from curation.errors import InputError, StaleLease, shorten
@@ -18,10 +17,8 @@ from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem
 from trainer.model import Detector, mean_view
+from trainer.objective import CrossEntropy, Objective, autocast, negative_log_likelihood
 from trainer.text import idf
-
-CategoryLoss = Callable[[Tensor, Tensor], Tensor]
-"""(B, K) log-probabilities and (B,) classes → (B,) losses."""
 
 EVALUATION_BATCH = 512
 MAX_GRADIENT = 5.0
@@ -51,11 +48,6 @@ class _Best:
     state: dict[str, Tensor] = field(default_factory=dict)
 
 
-def cross_entropy(log_probs: Tensor, classes: Tensor) -> Tensor:
-    """Plain negative log-likelihood of the given class."""
-    return functional.nll_loss(log_probs, classes, reduction="none")
-
-
 def stem_of(features: Features, rows: Rows, config: TrainConfig) -> PhotoStem:
     """Filters learnt from the photos of these rows. No label is seen, so folds may share it."""
     torch.manual_seed(config.seed)
@@ -72,7 +64,7 @@ def fit(
     *,
     config: TrainConfig,
     lost: Callable[[], bool] = lambda: False,
-    loss: CategoryLoss = cross_entropy,
+    objective: Objective | None = None,
 ) -> Fitted:
     """Fit a detector on the training rows; with validation rows stop early and set the temperature.
 
@@ -80,7 +72,7 @@ def fit(
     batch's listings, and StaleLease once `lost()` is true between epochs.
     """
     started_s = time.monotonic()
-    detector = start(table, train, config)
+    detector, objective = start(table, train, config), objective or CrossEntropy()
     rng = np.random.default_rng(config.seed)
     optimizer = _optimizer(detector, config)
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
@@ -89,8 +81,9 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
-        trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, loss)
-        losses.append(_evaluated(detector, table, validation, config, loss) if len(validation) else trained)
+        objective.begin(epoch)
+        trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, objective)
+        losses.append(_evaluated(detector, table, validation) if len(validation) else trained)
         if losses[-1] < best.loss or not len(validation):
             best = _Best(losses[-1], epoch, {name: value.clone() for name, value in detector.state_dict().items()})
         if epoch - best.epoch >= config.patience:
@@ -150,12 +143,13 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     config: TrainConfig,
-    loss: CategoryLoss,
+    objective: Objective,
 ) -> float:
     detector.train()
     total = 0.0
     for rows in _parts(order, config.batch):
-        value = _loss(detector, table, rows, config, loss)
+        with autocast(table.device):
+            value = objective(detector, table.batch(rows), table.wanted(rows))
         found = value.item()
         if not math.isfinite(found):
             refs = [table.refs[row] for row in rows]
@@ -172,20 +166,18 @@ def _epoch(
     return total / max(1, len(order))
 
 
-def _loss(detector: Detector, table: Table, rows: Rows, config: TrainConfig, loss: CategoryLoss) -> Tensor:
-    """Weighted mean of the category losses; rows without a category count nothing."""
-    is_gpu = table.device.type == "cuda"
-    with torch.autocast(table.device.type, dtype=torch.bfloat16, enabled=is_gpu):
-        category, _ = detector(table.batch(rows))
-    classes, weight = table.wanted(rows)
-    return (loss(category, classes.clamp_min(0)) * weight).sum() / weight.sum().clamp_min(1e-6)
-
-
 @torch.no_grad()
-def _evaluated(detector: Detector, table: Table, rows: Rows, config: TrainConfig, loss: CategoryLoss) -> float:
+def _evaluated(detector: Detector, table: Table, rows: Rows) -> float:
+    """Weighted negative log-likelihood of these rows."""
     detector.eval()
-    parts = [(len(part), _loss(detector, table, part, config, loss).item()) for part in _parts(rows, EVALUATION_BATCH)]
-    return sum(n * value for n, value in parts) / len(rows)
+    total = weight = 0.0
+    for part in _parts(rows, EVALUATION_BATCH):
+        with autocast(table.device):
+            category, _ = detector(table.batch(part))
+        wanted = table.wanted(part)
+        total += float((negative_log_likelihood(category, wanted.classes) * wanted.weight).sum())
+        weight += float(wanted.weight.sum())
+    return total / max(weight, 1e-6)
 
 
 @torch.no_grad()

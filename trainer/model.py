@@ -91,10 +91,22 @@ class Detector(nn.Module):
     def answer(self, text: tuple[Tensor, Tensor], numeric: Tensor, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The heads over all branches."""
         pooled, direct = text
-        scaled = (numeric - self.numeric_mean) / self.numeric_std
-        category = self.category(torch.cat([pooled, self.photo(views.float(), mask), self.numbers(scaled)], 1))
-        plain = torch.cat([mean_view(views.float(), mask), scaled], 1)
+        category = self.category(self.joint(pooled, numeric, views, mask))
+        plain = torch.cat([mean_view(views.float(), mask), self._scaled(numeric)], 1)
         return category, direct + self.violation(plain).float()
+
+    def embed(self, batch: Batch) -> Tensor:
+        """(B, D) joint embedding of all branches: what the category head stands on."""
+        weights, mask = self._shown(batch)
+        pooled, _ = self.text(batch.ids, weights, batch.blocks, batch.offsets, batch.has_text)
+        return self.joint(pooled, batch.numeric, batch.views, mask)
+
+    def joint(self, pooled: Tensor, numeric: Tensor, views: Tensor, mask: Tensor) -> Tensor:
+        """The branches side by side, (B, D)."""
+        return torch.cat([pooled, self.photo(views.float(), mask), self.numbers(self._scaled(numeric))], 1)
+
+    def _scaled(self, numeric: Tensor) -> Tensor:
+        return (numeric - self.numeric_mean) / self.numeric_std
 
     def probabilities(self, answer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Category probabilities at the fitted temperature, (B, K), and violation probabilities (B, V)."""
