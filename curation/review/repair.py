@@ -1,0 +1,228 @@
+"""Repairs: wrong categories changed without asking anybody, where moderators' answers certify that this is right often enough.
+
+Derived like suspects: each run plans the whole set anew, from its out-of-sample probabilities and the answers there are. What is
+planned is certified by `curation.quality.repair`; here stands which listings are evidence, and which may be changed at all.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from curation.errors import InputError, NotFoundError, ProbabilityError, shorten
+from curation.quality import repair
+from curation.quality.repair import Promise
+from curation.quality.sparse import TopK
+from curation.quality.validate import UNLABELLED, OutOfSample, check
+from curation.release.labels import renamed_paths
+from curation.review.probabilities import REPORT_KEY
+from curation.review.repair_evidence import QUESTION, Opinion, Placed, evidence, placed, present, voted
+from curation.store import labels
+from curation.store.tables import LabelRow, ListingRow, RunRow
+from curation.store.workspace import get_state, lock_state, set_state
+from curation.types import LabelSource
+
+STATE = "repair.category"
+"""Where the report of the last repair is kept."""
+
+RUN, REF = "run:", "ref:"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One label that a plan changes."""
+
+    listing_id: int
+    ref: str
+    given: str  #: what the seller chose
+    suggested: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run would change, most certain first, and the promise it rests on."""
+
+    run_id: int
+    sha256: str | None  #: of the probabilities
+    promise: Promise
+    changes: tuple[Change, ...]
+    n_barred: int  #: would be changed too, but somebody undid their repair
+    n_failed: int  #: of the evidence: repaired once, and moderators said something else
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a plan did to the ledger."""
+
+    n_changed: int  #: labels that were not repaired so before
+    n_upheld: int
+    n_taken_back: int  #: went back to what the seller chose
+
+
+def plan(
+    session: Session,
+    run_id: int,
+    oos: OutOfSample,
+    *,
+    target: float,
+    opinion: Opinion | None = None,
+    sha256: str | None = None,
+) -> Plan:
+    """What the run's out-of-sample probabilities would change at this precision; nothing is written.
+
+    `opinion` is in the row order and the classes of `oos`; by default it is `curation.quality.repair.suggestions` of the
+    sellers' labels. Verified listings are judged by the seller's label, too: would it have been changed, and into what
+    moderators decided? A repaired label is never evidence; one that moderators overruled counts as wrong up to the score
+    it was repaired at, whatever the model says now. Raises ProbabilityError on arrays that do not fit together.
+    """
+    check(oos)
+    oos = present(oos, renames := renamed_paths(session)) if opinion is None else oos
+    rows = placed(session, oos, renames)
+    opinion = opinion or _by_model(oos, rows)
+    _check(opinion, oos)
+    suggested = [renames.get(oos.classes[k], oos.classes[k]) for k in opinion.suggested.tolist()]
+    may = np.asarray(opinion.score) > 0 if opinion.may is None else (np.asarray(opinion.score) > 0) & opinion.may
+    moved = [one for one in rows if suggested[one.row] != one.given and may[one.row]]
+    known, n_failed = evidence(session, rows, moved, suggested, opinion)
+    answered, barred = voted(session), labels.undone(session, QUESTION)
+    open_rows = [one for one in moved if one.decided is None and one.ref not in answered]
+    waiting = [one for one in open_rows if one.id not in barred]
+    found = repair.promise(_scores(waiting, opinion), known, target)
+    changes = [_change(one, suggested, opinion) for one in waiting if opinion.score[one.row] >= found.cut]
+    n_barred = sum(bool(opinion.score[one.row] >= found.cut) for one in open_rows) - len(changes)
+    ranked = tuple(sorted(changes, key=lambda change: (-change.score, change.ref)))
+    return Plan(run_id, sha256 or _sha256(session, run_id), found, ranked, n_barred, n_failed)
+
+
+def apply(session: Session, planned: Plan, *, now: datetime) -> Applied:
+    """Write the plan's labels in the place of all earlier repairs, in the caller's transaction, each with its evidence."""
+    lock_state(session, STATE)
+    before = labels.repaired(session, QUESTION)
+    changes = {change.listing_id: (change.suggested, change.score) for change in planned.changes}
+    proofs = {change.listing_id: _proof(planned, change) for change in planned.changes}
+    n = labels.refurbish(session, QUESTION, changes, run_id=planned.run_id, now=now, evidence=proofs)
+    n_taken_back = len(before.keys() - changes.keys())
+    n_upheld = sum(changes.get(listing_id, ("", 0.0))[0] == value for listing_id, value in before.items())
+    applied = Applied(n - n_taken_back, n_upheld, n_taken_back)
+    set_state(session, STATE, {**report(planned), **asdict(applied)}, now=now)
+    return applied
+
+
+def to_undo(session: Session, what: str) -> dict[int, str]:
+    """The repaired listings that `what` names, by id → value: a run (7 or run:7) or a listing's ref (L or ref:L).
+
+    Raises NotFoundError if it names no repair, InputError if it may mean either.
+    """
+    by_run = what.removeprefix(RUN) if what.startswith(RUN) or what.isdecimal() else ""
+    run = labels.repaired(session, QUESTION, run_id=int(by_run)) if by_run.isdecimal() else {}
+    ref = {} if what.startswith(RUN) else _repaired_ref(session, what.removeprefix(REF))
+    if run and ref:
+        raise InputError(f"{shorten(what)} is a run and a listing; say {RUN}{what} or {REF}{what}")
+    if not run and not ref:
+        raise NotFoundError(
+            f"{shorten(what)} is no run whose repairs are in force and no repaired listing; see `refurbish history`"
+        )
+    return run or ref
+
+
+def undo(session: Session, listing_ids: Iterable[int], *, now: datetime) -> int:
+    """Give these listings back what their sellers chose; no later run repairs them. How many were repaired."""
+    lock_state(session, STATE)
+    return labels.undo_repairs(session, QUESTION, listing_ids, now=now)
+
+
+def last(session: Session) -> dict[str, Any] | None:
+    """The report of the last repair that was written; None before the first."""
+    return get_state(session, STATE)
+
+
+def report(planned: Plan) -> dict[str, Any]:
+    """The plan's figures as JSON holds them; a missing figure is None."""
+    found = asdict(planned.promise)
+    figures = {name: float(value) if isinstance(value, np.floating) else value for name, value in found.items()}
+    figures |= {name: None for name in ("cut", "precision") if not planned.promise.holds}
+    return {
+        "run": planned.run_id,
+        "probabilities": planned.sha256,
+        "n_barred": planned.n_barred,
+        "n_failed": planned.n_failed,
+        **figures,
+        "words": words(planned.promise),
+    }
+
+
+def words(found: Promise) -> str:
+    """The estimate in two or three sentences."""
+    if found.holds:
+        low = int(found.precision_low * 1000) / 1000
+        said = (
+            f"{found.n_changes:,} labels score {found.cut:.3f} or more. Of the {found.n:,} verified listings that stand in for "
+            f"them {found.n_right:,} are right, so with 95 % confidence at least {low:.1%} are (target {found.target:.0%}, "
+            f"{found.n_cuts} cuts tried)."
+        )
+        drawn = f"{found.n_audited:,} verified listings past the cut were drawn at random and do not contradict this."
+        untested = "None of the verified listings past the cut was drawn at random: that they are like the others is assumed, not tested."
+        return f"{said} {drawn if found.n_audited else untested}"
+    if not found.n_missing:
+        return "Nothing is changed: the model suggests nothing else for any label that nobody has decided."
+    return (
+        f"Nothing is changed: {found.n_evidence:,} verified listings tell something about such changes, which certifies no cut "
+        f"at {found.target:.0%}. {found.n_missing:,} more that score {found.next_cut:.3f} or more, all right, would."
+    )
+
+
+def _by_model(oos: OutOfSample, rows: list[Placed]) -> Opinion:
+    index = {path: k for k, path in enumerate(oos.classes)}
+    given = np.full(len(oos.refs), UNLABELLED, dtype=np.int64)
+    given[[one.row for one in rows]] = [index.get(one.given, UNLABELLED) for one in rows]
+    return Opinion(*repair.suggestions(TopK.of(oos.pred_probs, given)))
+
+
+def _check(opinion: Opinion, oos: OutOfSample) -> None:
+    n, parts = len(oos.refs), [opinion.suggested, opinion.score, *([] if opinion.may is None else [opinion.may])]
+    if any(part.shape != (n,) for part in parts):
+        raise ProbabilityError(f"an opinion on {n} rows has shapes {[part.shape for part in parts]}; each must be ({n},)")
+    wrong = np.flatnonzero((opinion.suggested < 0) | (opinion.suggested >= len(oos.classes)))
+    if wrong.size:
+        raise ProbabilityError(f"{wrong.size} suggestions are no class of {len(oos.classes)}, first rows {wrong[:10].tolist()}")
+
+
+def _repaired_ref(session: Session, ref: str) -> dict[int, str]:
+    query = select(LabelRow.listing_id, LabelRow.value).join(ListingRow, ListingRow.id == LabelRow.listing_id)
+    mine = (ListingRow.ref == ref, LabelRow.question == QUESTION.value, LabelRow.source == LabelSource.REFURBISHED.value)
+    return {row.listing_id: row.value for row in session.execute(query.where(*mine))}
+
+
+def _scores(rows: list[Placed], opinion: Opinion) -> NDArray[np.float64]:
+    return np.asarray(opinion.score, dtype=np.float64)[[one.row for one in rows]]
+
+
+def _change(one: Placed, suggested: list[str], opinion: Opinion) -> Change:
+    return Change(one.id, one.ref, one.given, suggested[one.row], float(opinion.score[one.row]))
+
+
+def _proof(planned: Plan, change: Change) -> dict[str, Any]:
+    promise = planned.promise
+    return {
+        "probabilities": planned.sha256,
+        "given": change.given,
+        "suggested": change.suggested,
+        "score": change.score,
+        "cut": promise.cut,
+        "target": promise.target,
+        "precision": promise.precision,
+        "precision_low": promise.precision_low,
+        "n_verified": promise.n,
+        "n_right": promise.n_right,
+    }
+
+
+def _sha256(session: Session, run_id: int) -> str | None:
+    found = session.execute(select(RunRow.report).where(RunRow.id == run_id)).scalar_one_or_none()
+    return None if found is None else found.get(REPORT_KEY)

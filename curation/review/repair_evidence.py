@@ -1,0 +1,133 @@
+"""What moderators' answers say about repairs: which listings were judged, how, and which nobody may repair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from curation.quality.repair import Evidence
+from curation.quality.validate import OutOfSample
+from curation.release.noise import audit_refs
+from curation.store import annotations
+from curation.store.tables import AnnotationRow, Category, LabelHistory, LabelRow, ListingRow
+from curation.types import LabelSource, Origin, Outcome, Question
+
+QUESTION = Question.CATEGORY
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a model would change, on N rows in the order of its probabilities."""
+
+    suggested: NDArray[np.integer]  #: (N,) class index
+    score: NDArray[np.floating]  #: (N,) in [0, 1], that the suggestion is right; 0 = change nothing
+    may: NDArray[np.bool_] | None = None  #: (N,) further conditions hold, such as views that agree; None = all
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One listing that the run predicted and its seller placed."""
+
+    id: int
+    ref: str
+    group_key: str
+    given: str
+    decided: str | None  #: by moderators
+    row: int  #: of the probabilities
+
+
+def placed(session: Session, oos: OutOfSample, renames: Mapping[str, str]) -> list[Placed]:
+    """The listings that the run predicted and a seller placed, in order of their ids."""
+    row_of = {ref: i for i, ref in enumerate(oos.refs)}
+    mine = (LabelRow.listing_id == ListingRow.id) & (LabelRow.question == QUESTION.value)
+    found = session.execute(
+        select(ListingRow.id, ListingRow.ref, ListingRow.group_key, Category.path, LabelRow.value, LabelRow.source)
+        .join(Category, Category.id == ListingRow.category_id)
+        .outerjoin(LabelRow, mine)
+        .order_by(ListingRow.id)
+    )
+    return [
+        Placed(
+            one.id,
+            one.ref,
+            one.group_key or one.ref,
+            renames.get(one.path, one.path),
+            renames.get(one.value, one.value) if one.source == LabelSource.MODERATORS.value else None,
+            row_of[one.ref],
+        )
+        for one in found
+        if one.ref in row_of
+    ]
+
+
+def evidence(
+    session: Session, rows: Sequence[Placed], moved: Sequence[Placed], suggested: Sequence[str], opinion: Opinion
+) -> tuple[Evidence, int]:
+    """Verified listings by what would have been done to the seller's label; one a group, the lowest score or a failure."""
+    failed = _failed(session, rows)
+    unread = _unread(session)
+    found = [(one, float(opinion.score[one.row]), one.decided == suggested[one.row]) for one in moved if one.decided is not None]
+    judged = {one.id: (one, score, right) for one, score, right in found if one.ref not in unread}
+    for one, score in failed:
+        judged[one.id] = (one, max(score, judged.get(one.id, (one, 0.0, False))[1]), False)
+    lost = {one.id for one, _ in failed}
+    by_group: dict[str, tuple[Placed, float, bool]] = {}
+    for case in sorted(judged.values(), key=lambda case: (case[0].id not in lost, case[1], case[0].id)):
+        by_group.setdefault(case[0].group_key, case)
+    audited = audit_refs(session, QUESTION)
+    kept = list(by_group.values())
+    return Evidence(
+        np.array([score for _, score, _ in kept], dtype=np.float64),
+        np.array([right for _, _, right in kept], dtype=bool),
+        np.array([one.ref in audited for one, _, _ in kept], dtype=bool),
+    ), sum(one.id in lost for one, _, _ in kept)
+
+
+def _failed(session: Session, rows: Sequence[Placed]) -> list[tuple[Placed, float]]:
+    """Verified listings that a run once repaired to something else than moderators decided, and the score of that."""
+    decided = {one.id: one for one in rows if one.decided is not None}
+    made = session.execute(
+        select(LabelHistory.listing_id, LabelHistory.value, LabelHistory.confidence)
+        .where(LabelHistory.question == QUESTION.value, LabelHistory.source == LabelSource.REFURBISHED.value)
+        .order_by(LabelHistory.id)
+    )
+    scores: dict[int, float] = {}
+    for made_one in made:
+        one = decided.get(made_one.listing_id)
+        if one is not None and made_one.value != one.decided:
+            scores[one.id] = max(scores.get(one.id, 0.0), made_one.confidence or 0.0)
+    return [(decided[listing_id], score) for listing_id, score in scores.items()]
+
+
+def voted(session: Session) -> set[str]:
+    """Refs that somebody has answered; where people disagree no machine decides."""
+    mine = (AnnotationRow.question == QUESTION.value, AnnotationRow.is_current.is_(True))
+    query = select(AnnotationRow.listing_ref).where(*mine, AnnotationRow.outcome == Outcome.LABEL.value)
+    return {ref for ref in session.execute(query.distinct()).scalars() if ref is not None}
+
+
+def _unread(session: Session) -> set[str]:
+    """Refs whose every vote is a suggestion accepted unread: the model's own word, and no evidence for it."""
+    query = select(AnnotationRow.listing_ref).where(
+        AnnotationRow.question == QUESTION.value,
+        AnnotationRow.is_current.is_(True),
+        AnnotationRow.listing_ref.is_not(None),
+        AnnotationRow.origin.in_((Origin.PREDICTION.value, Origin.UNKNOWN.value)),
+        or_(AnnotationRow.lead_time_s.is_(None), AnnotationRow.lead_time_s < annotations.RUBBER_STAMP_S),
+    )
+    refs = [ref for ref in session.execute(query.distinct()).scalars() if ref is not None]
+    return {ref for ref in refs if all(map(annotations.is_rubber_stamp, annotations.votes(session, ref, QUESTION)))}
+
+
+def present(oos: OutOfSample, renames: Mapping[str, str]) -> OutOfSample:
+    """The classes by their present paths; columns of classes that were merged since are added up."""
+    paths = [renames.get(path, path) for path in oos.classes]
+    classes = tuple(dict.fromkeys(paths))
+    if classes == oos.classes:
+        return oos
+    probs = np.zeros((len(oos.refs), len(classes)), dtype=oos.pred_probs.dtype)
+    np.add.at(probs.T, [classes.index(path) for path in paths], oos.pred_probs.T)
+    return OutOfSample(probs, classes, oos.refs, oos.folds)
