@@ -23,6 +23,7 @@ COMMANDS = {
     "labelstudio": ("curation.labelstudio.commands:labelstudio", "Set up, push, reconcile, doctor."),
     "review": ("curation.review.commands:review", "Choose what moderators should see next."),
     "suspects": ("curation.review.commands:suspects", "Listings whose label is doubted, ranked."),
+    "repair": ("curation.review.repair_commands:repair", "Change wrong categories where that is safe; or undo it."),
     "categories": ("curation.review.insight_commands:categories", "Broad and confused categories; merges and splits."),
     "periods": ("curation.review.insight_commands:periods", "Accuracy and noise by date of listing."),
     "retrain": ("trainer.commands:retrain", "Train, evaluate, pass the gate and release."),
