@@ -4,8 +4,8 @@ Derived like suspects: each run plans the whole set anew, from its out-of-sample
 planned is certified by `curation.quality.repair`; here stands which listings are evidence, and which may be changed at all.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -52,7 +52,7 @@ class Plan:
     sha256: str | None  #: of the probabilities
     promise: Promise
     changes: tuple[Change, ...]
-    n_barred: int  #: would be changed too, but somebody undid their repair
+    n_barred: int  #: the model says something else of them, but somebody undid their repair
     n_failed: int  #: of the evidence: repaired once, and moderators said something else
 
 
@@ -82,12 +82,12 @@ def plan(
     it was repaired at, whatever the model says now. Raises ProbabilityError on arrays that do not fit together.
     """
     check(oos)
-    oos = present(oos, renames := renamed_paths(session)) if opinion is None else oos
+    renames = renamed_paths(session)
+    oos = present(oos, renames) if opinion is None else oos
     rows = placed(session, oos, renames)
-    opinion = opinion or _by_model(oos, rows)
-    _check(opinion, oos)
+    opinion = _checked(opinion or _by_model(oos, rows), oos)
     suggested = [renames.get(oos.classes[k], oos.classes[k]) for k in opinion.suggested.tolist()]
-    may = np.asarray(opinion.score) > 0 if opinion.may is None else (np.asarray(opinion.score) > 0) & opinion.may
+    may = opinion.score > 0 if opinion.may is None else (opinion.score > 0) & opinion.may
     moved = [one for one in rows if suggested[one.row] != one.given and may[one.row]]
     known, n_failed = evidence(session, rows, moved, suggested, opinion)
     answered, barred = voted(session), labels.undone(session, QUESTION)
@@ -95,9 +95,8 @@ def plan(
     waiting = [one for one in open_rows if one.id not in barred]
     found = repair.promise(_scores(waiting, opinion), known, target)
     changes = [_change(one, suggested, opinion) for one in waiting if opinion.score[one.row] >= found.cut]
-    n_barred = sum(bool(opinion.score[one.row] >= found.cut) for one in open_rows) - len(changes)
     ranked = tuple(sorted(changes, key=lambda change: (-change.score, change.ref)))
-    return Plan(run_id, sha256 or _sha256(session, run_id), found, ranked, n_barred, n_failed)
+    return Plan(run_id, sha256 or _sha256(session, run_id), found, ranked, len(open_rows) - len(waiting), n_failed)
 
 
 def apply(session: Session, planned: Plan, *, now: datetime) -> Applied:
@@ -109,7 +108,7 @@ def apply(session: Session, planned: Plan, *, now: datetime) -> Applied:
     n = labels.refurbish(session, QUESTION, changes, run_id=planned.run_id, now=now, evidence=proofs)
     n_taken_back = len(before.keys() - changes.keys())
     n_upheld = sum(changes.get(listing_id, ("", 0.0))[0] == value for listing_id, value in before.items())
-    applied = Applied(n - n_taken_back, n_upheld, n_taken_back)
+    applied = Applied(max(0, n - n_taken_back), n_upheld, n_taken_back)
     set_state(session, STATE, {**report(planned), **asdict(applied)}, now=now)
     return applied
 
@@ -167,7 +166,7 @@ def words(found: Promise) -> str:
             f"{found.n_cuts} cuts tried)."
         )
         drawn = f"{found.n_audited:,} verified listings past the cut were drawn at random and do not contradict this."
-        untested = "None of the verified listings past the cut was drawn at random: that they are like the others is assumed, not tested."
+        untested = "None of the verified listings past the cut was drawn at random: they may be unlike the others."
         return f"{said} {drawn if found.n_audited else untested}"
     if not found.n_missing:
         return "Nothing is changed: the model suggests nothing else for any label that nobody has decided."
@@ -184,13 +183,17 @@ def _by_model(oos: OutOfSample, rows: list[Placed]) -> Opinion:
     return Opinion(*repair.suggestions(TopK.of(oos.pred_probs, given)))
 
 
-def _check(opinion: Opinion, oos: OutOfSample) -> None:
+def _checked(opinion: Opinion, oos: OutOfSample) -> Opinion:
     n, parts = len(oos.refs), [opinion.suggested, opinion.score, *([] if opinion.may is None else [opinion.may])]
     if any(part.shape != (n,) for part in parts):
         raise ProbabilityError(f"an opinion on {n} rows has shapes {[part.shape for part in parts]}; each must be ({n},)")
     wrong = np.flatnonzero((opinion.suggested < 0) | (opinion.suggested >= len(oos.classes)))
     if wrong.size:
         raise ProbabilityError(f"{wrong.size} suggestions are no class of {len(oos.classes)}, first rows {wrong[:10].tolist()}")
+    bad = np.flatnonzero(~((opinion.score >= 0) & (opinion.score <= 1)))
+    if bad.size:
+        raise ProbabilityError(f"{bad.size} scores of suggestions are not in [0, 1], first rows {bad[:10].tolist()}")
+    return replace(opinion, score=np.asarray(opinion.score, dtype=np.float64))
 
 
 def _repaired_ref(session: Session, ref: str) -> dict[int, str]:
@@ -200,7 +203,7 @@ def _repaired_ref(session: Session, ref: str) -> dict[int, str]:
 
 
 def _scores(rows: list[Placed], opinion: Opinion) -> NDArray[np.float64]:
-    return np.asarray(opinion.score, dtype=np.float64)[[one.row for one in rows]]
+    return np.array([opinion.score[one.row] for one in rows], dtype=np.float64)
 
 
 def _change(one: Placed, suggested: list[str], opinion: Opinion) -> Change:

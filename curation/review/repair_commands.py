@@ -106,7 +106,7 @@ def _told(planned: "Plan", result: dict[str, Any]) -> str:
         lines += [console.table(pairs, ("n", "given", "suggested")), ""]
     lines.append(result["words"])
     if planned.n_barred:
-        lines.append(f"{planned.n_barred:,} more are left alone: somebody undid their repair.")
+        lines.append(f"{planned.n_barred:,} are left alone: somebody undid their repair.")
     if result["is_dry_run"]:
         lines.append("Nothing was written.")
     else:
