@@ -1,6 +1,6 @@
 """Suspects: listings whose label is doubted, with reasons in words. Derived whole by each run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,7 +9,11 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from curation.errors import ProbabilityError
-from curation.quality.issues import Sellers, find_category_issues, find_violation_issues
+from curation.quality.expected import ExpectedNoise
+from curation.quality.held_out import SparseOutOfSample
+from curation.quality.issues import Issues, find_category_issues, find_violation_issues
+from curation.quality.ranking import Audit
+from curation.quality.sellers import Sellers
 from curation.quality.validate import UNLABELLED, OutOfSample
 from curation.store.tables import ListingRow, SuspectRow
 from curation.types import LabelSource, Listing, Question, Reason, Suspect, join_violations, split_violations
@@ -18,6 +22,15 @@ CHUNK = 1000
 Reasons = tuple[Reason, ...]
 SHOWN_VIOLATION = 0.5
 """A violation is suggested where the model finds it at least as likely as not."""
+
+MIN_CONFUSED = 3
+"""Expected wrong labels that a confusion needs to be told of."""
+
+SURE = 0.99
+"""Probabilities beyond this are told as "over 99%"."""
+
+CONFUSION_RATE = 0.05
+"""Share of a category's listings that a confusion needs to be told of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +45,19 @@ class Ranked:
 def from_predictions(
     listings: Sequence[Listing],
     labels_by_ref: Mapping[str, tuple[str, LabelSource]],
-    category_oos: OutOfSample,
+    category_oos: OutOfSample | SparseOutOfSample,
     violation_probs: NDArray[np.floating],
     violations: tuple[str, ...],
     violation_labels_by_ref: Mapping[str, tuple[str, LabelSource]] | None = None,
+    audited: Collection[str] = (),
 ) -> dict[Question, list[Suspect]]:
     """Rank every listing by how much its label is doubted, most doubtful first, for both questions.
 
     `listings` are in the row order of `category_oos` (checked by ref); `violation_probs` is
     (N, V) in the order of `violations`. The labels are the current ones: a moderators' label is
-    never a suspect. Raises ProbabilityError where arrays and listings do not fit together.
+    never a suspect. `audited`: refs of the listings that were drawn uniformly for audit; those that moderators
+    decided choose the score that ranks the others, once there are enough. Raises ProbabilityError where
+    arrays and listings do not fit together.
     """
     refs = tuple(listing.ref for listing in listings)
     if refs != tuple(category_oos.refs) or violation_probs.shape != (len(refs), len(violations)):
@@ -49,26 +65,61 @@ def from_predictions(
             f"{len(refs)} listings do not match {len(category_oos.refs)} rows of probabilities; predict them again"
         )
     return {
-        Question.CATEGORY: _category(listings, labels_by_ref, category_oos),
+        Question.CATEGORY: categories(listings, labels_by_ref, category_oos, audited),
         Question.VIOLATION: _violation(listings, violation_labels_by_ref or {}, violation_probs, violations),
     }
 
 
-def _category(listings: Sequence[Listing], labels: Mapping[str, tuple[str, LabelSource]], oos: OutOfSample) -> list[Suspect]:
-    index = {path: i for i, path in enumerate(oos.classes)}
-    given, source = _columns([labels.get(listing.ref) for listing in listings])
+def categories(
+    listings: Sequence[Listing],
+    labels_by_ref: Mapping[str, tuple[str, LabelSource]],
+    oos: OutOfSample | SparseOutOfSample,
+    audited: Collection[str] = (),
+) -> list[Suspect]:
+    """The ranking of the question category alone, as in `from_predictions`."""
+    given, source = _columns([labels_by_ref.get(listing.ref) for listing in listings])
     verified = np.array([who is LabelSource.MODERATORS for who in source], dtype=bool)
-    rows = np.array([index.get(value or "", UNLABELLED) for value in given], dtype=np.int64)
-    issues = find_category_issues(rows, oos, verified=verified, sellers=_sellers(listings, given, source))
-    probs = np.asarray(oos.pred_probs)
+    issues, rows = _issues(listings, given, source, oos, audited)
+    confused = _confusions(issues.noise, oos.classes)
     found = []
     for i in issues.order[np.argsort(verified[issues.order], kind="stable")]:
-        suggested, p = oos.classes[issues.suggested[i]], float(probs[i, issues.suggested[i]])
-        score = 1.0 if verified[i] else float(issues.score[i])
-        reasons = () if verified[i] else _category_reasons(listings[i], given[i], source[i], suggested, p)
-        found.append(
-            Suspect(listings[i].ref, Question.CATEGORY, given[i], suggested, score, bool(issues.is_issue[i]), p, reasons)
-        )
+        suggested, p = oos.classes[issues.suggested[i]], float(issues.suggested_p[i])
+        score, reasons = 1.0, Reasons()
+        if not verified[i]:
+            score, wrong = float(issues.score[i]), float(issues.wrong[i])
+            known = confused.get((int(rows[i]), int(issues.suggested[i])), ())
+            reasons = (*_category_reasons(listings[i], given[i], source[i], suggested, p, wrong), *known)
+        is_issue = bool(issues.is_issue[i])
+        found.append(Suspect(listings[i].ref, Question.CATEGORY, given[i], suggested, score, is_issue, p, reasons))
+    return found
+
+
+def _issues(
+    listings: Sequence[Listing],
+    given: Sequence[str | None],
+    source: Sequence[LabelSource | None],
+    oos: OutOfSample | SparseOutOfSample,
+    audited: Collection[str],
+) -> tuple[Issues, NDArray[np.int64]]:
+    """Doubt about each listing, and (N,) the class index of its label, -1 = none that the model knows."""
+    index = {path: i for i, path in enumerate(oos.classes)}
+    rows = np.array([index.get(value or "", UNLABELLED) for value in given], dtype=np.int64)
+    verified = np.array([who is LabelSource.MODERATORS for who in source], dtype=bool)
+    drawn = np.array([listing.ref in audited for listing in listings], dtype=bool)
+    sold_as = np.array([index.get(listing.category or "", UNLABELLED) for listing in listings], dtype=np.int64)
+    sellers, audit = _sellers(listings, given, source), Audit(drawn, sold_as)
+    return find_category_issues(rows, oos, verified=verified, sellers=sellers, audit=audit), rows
+
+
+def _confusions(noise: ExpectedNoise | None, classes: Sequence[str]) -> dict[tuple[int, int], Reasons]:
+    """By (given, suggested): that listings of one category often belong in another."""
+    found: dict[tuple[int, int], Reasons] = {}
+    for one in noise.confusions(MIN_CONFUSED) if noise is not None else ():
+        if one.rate is not None and one.rate.value >= CONFUSION_RATE:
+            rate = one.rate.value
+            share = f"{rate:.0%}" if rate > 0.5 else f"1 in {round(1 / rate)}"
+            words = f"About {share} of the listings in {classes[one.given]} belong in {classes[one.suggested]}."
+            found[one.given, one.suggested] = (Reason("confusion", rate, words),)
     return found
 
 
@@ -90,14 +141,22 @@ def _columns(held: Sequence[tuple[str, LabelSource] | None]) -> tuple[list[str |
     return [one and one[0] for one in held], [one and one[1] for one in held]
 
 
-def _category_reasons(listing: Listing, given: str | None, source: LabelSource | None, suggested: str, p: float) -> Reasons:
+def _category_reasons(
+    listing: Listing, given: str | None, source: LabelSource | None, suggested: str, p: float, wrong: float
+) -> Reasons:
     seen = "title and photos look like" if listing.photos else "the text reads like"
     if given is None:
         return (Reason("unlabelled", p, f"No category was given; {seen} {suggested} ({p:.0%})."),)
     if given == suggested:
         return ()
     said = f"An earlier repair says {given}" if source is LabelSource.REFURBISHED else f"The seller chose {given}"
-    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({p:.0%})."),)
+    doubt = f"; wrong with {_percent(wrong)}" if wrong > 0 else ""
+    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({p:.0%}){doubt}."),)
+
+
+def _percent(share: float) -> str:
+    """Never "0%" nor "100%" of what is only probable."""
+    return f"over {SURE:.0%}" if share > SURE else f"under {1 - SURE:.0%}" if share < 1 - SURE else f"{share:.0%}"
 
 
 def _violation(

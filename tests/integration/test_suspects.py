@@ -29,9 +29,23 @@ def test_a_wrong_category_comes_first_with_a_reason_a_moderator_reads(sqlite_wor
     found = ranking(review_world.catalog(sqlite_workspace))[Question.CATEGORY]
     first = found[0]
     assert (first.listing_ref, first.given, first.suggested, first.is_issue) == ("r000", PATHS[0], PATHS[3], True)
-    assert first.suggested_score == pytest.approx(0.91) and first.score == pytest.approx(0.03 / 0.94)
-    assert [r.words for r in first.reasons] == ["The seller chose Home / Garden; the text reads like Sport / Bikes (91%)."]
+    assert first.suggested_score == pytest.approx(0.91) and first.score < 0.03 / 0.94
+    assert [reason.words for reason in first.reasons] == [
+        "The seller chose Home / Garden; the text reads like Sport / Bikes (91%); wrong with over 99%."
+    ]
     assert len(found) == 40 and not any(suspect.is_issue or suspect.reasons for suspect in found[1:])
+
+
+def test_a_confusion_of_categories_is_a_reason_of_its_own(sqlite_workspace: Workspace) -> None:
+    """Half of one category reads like another; the words say how many, beside how probable it is of this listing."""
+    listings = review_world.catalog(sqlite_workspace, 160)
+    wrong = {f"r{i:03d}": PATHS[3] for i in range(0, 64, 4)}
+    found = ranking(listings, category_oos=review_world.confident(listings, wrong, p=0.7))[Question.CATEGORY]
+    doubted = next(suspect for suspect in found if suspect.listing_ref == "r000")
+    first, second = doubted.reasons
+    assert first.code == "label_issue" and "wrong with " in first.words
+    assert second.code == "confusion" and second.score == pytest.approx(0.4, abs=0.05)
+    assert second.words == f"About 1 in {round(1 / second.score)} of the listings in {PATHS[0]} belong in {PATHS[3]}."
 
 
 def test_the_words_know_photos_repairs_and_missing_categories(sqlite_workspace: Workspace) -> None:
