@@ -42,11 +42,11 @@ class ExpectedNoise:
 
     @classmethod
     def of(cls, given: NDArray[np.integer], suggested: NDArray[np.integer], wrong: NDArray[np.floating], n_classes: int) -> Self:
-        """`given`, `suggested`: (N,) class indices, -1 = unlabelled; `wrong`: (N,) probability in [0, 1]."""
+        """`given`: (N,) class indices, -1 = unlabelled; `suggested`: (N,), -1 = nobody knows; `wrong`: (N,) in [0, 1]."""
         rows: NDArray[np.int64] = np.flatnonzero(given >= 0)
         labels, mass = given[rows].astype(np.int64), wrong[rows].astype(np.float64)
         n_wrong = np.bincount(labels, weights=mass, minlength=n_classes).astype(np.float64)
-        held = mass > 0
+        held = (mass > 0) & (suggested[rows] >= 0)
         keys, at = np.unique(labels[held] * n_classes + suggested[rows][held], return_inverse=True)
         pairs = np.bincount(at, weights=mass[held], minlength=len(keys))
         return cls(np.bincount(labels, minlength=n_classes), n_wrong, keys, pairs.astype(np.float64))

@@ -49,6 +49,7 @@ class Issues:
     order: NDArray[np.int64]  #: (N,) a permutation of the rows, most doubtful first
     wrong: Floats  #: (N,) probability that the label is wrong; 0 where there is none, or moderators decided
     suggested_p: Floats  #: (N,) the model's probability of `suggested`
+    other: NDArray[np.int64]  #: (N,) the class it prefers of those that are not the label: where a wrong label belongs
     scorer: str = COMBINED  #: what `score` ranks by, a Scorer or COMBINED
     noise: ExpectedNoise | None = None  #: what the labels are confused with; None where nothing was estimated
 
@@ -98,7 +99,7 @@ def find_category_issues(
     order: NDArray[np.int64] = np.lexsort((-p_other, score, ~is_issue))
     noise = ExpectedNoise.of(labels, other, wrong, store.n_classes)
     suggested, p = store.idx[:, 0].astype(np.int64), store.p[:, 0].astype(np.float64)
-    return Issues(is_issue, score, suggested, order, wrong, p, scorer, noise)
+    return Issues(is_issue, score, suggested, order, wrong, p, other.astype(np.int64), scorer, noise)
 
 
 def find_violation_issues(given: NDArray[np.floating], probs: NDArray[np.floating]) -> Issues:
@@ -121,12 +122,12 @@ def find_violation_issues(given: NDArray[np.floating], probs: NDArray[np.floatin
     suggested = np.where(best >= 0.5, probs.argmax(axis=1), probs.shape[1]).astype(np.int64)
     is_issue = (score < 0.5) & ~(given == 0).any(axis=1)
     order: NDArray[np.int64] = np.argsort(score, kind="stable")
-    return Issues(is_issue, score, suggested, order, 1 - score, np.maximum(best, 1 - best))
+    return Issues(is_issue, score, suggested, order, 1 - score, np.maximum(best, 1 - best), suggested)
 
 
 def _nothing(n: int) -> Issues:
     none, whole = np.zeros(n), np.zeros(n, dtype=np.int64)
-    return Issues(none.astype(np.bool_), np.ones(n), whole, np.arange(n, dtype=np.int64), none, none.copy())
+    return Issues(none.astype(np.bool_), np.ones(n), whole, np.arange(n, dtype=np.int64), none, none.copy(), whole)
 
 
 def _table(oos: OutOfSample | SparseOutOfSample) -> Floats:
