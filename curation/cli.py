@@ -26,6 +26,7 @@ COMMANDS = {
     "repair": ("curation.review.repair_commands:repair", "Change wrong categories where that is safe; or undo it."),
     "categories": ("curation.review.insight_commands:categories", "Broad and confused categories; merges and splits."),
     "periods": ("curation.review.insight_commands:periods", "Accuracy and noise by date of listing."),
+    "noise": ("curation.review.noise_commands:noise", "Which categories are mislabelled, and as what."),
     "retrain": ("trainer.commands:retrain", "Train, evaluate, pass the gate and release."),
     "runs": ("curation.release.commands:runs", "Training runs, newest first."),
     "models": ("curation.release.commands:models", "Model versions and which one is live."),
