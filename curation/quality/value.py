@@ -35,6 +35,9 @@ SPREAD_SHARE = 0.02
 SAME_GROUP = 0.9
 """Chance that near-duplicates belong in one category (0.94 of the groups of the real ads in `relabel_budget`)."""
 
+TEMPERATURES = (0.2, 0.28, 0.4, 0.56, 0.8, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Below 1 the model is made surer; about 1.4 apart."""
+
 ROUNDS = 20
 
 TINY = 1e-12
@@ -54,27 +57,35 @@ def judge(votes: Votes, belief: Belief, *, calibrate: bool = False) -> Verdict:
     """The probability that each vote is right, from all votes on its item and an out-of-sample model.
 
     One coin per source: source s is right with accuracy[s], else names any other class with equal chance (CROWDLAB's
-    assumption, Goh et al. 2022, section 4), and the model's probabilities are the prior of each item; `calibrate` fits their
-    temperature to the votes first. Accuracies are found by EM (Dawid and Skene 1979 with one parameter a person), drawn to
-    USUAL_ACCURACY by USUAL_STRENGTH votes. Unlike CROWDLAB it needs no item with two votes, so that people can be told
-    apart by their first answers; the sellers may be one of the sources. A vote of less weight says less.
-    Raises InputError where votes and probabilities are not of the same items and classes.
+    assumption, Goh et al. 2022, section 4), and the model's probabilities are the prior of each item. Accuracies are found by
+    EM (Dawid and Skene 1979 with one parameter a person), drawn to USUAL_ACCURACY by USUAL_STRENGTH votes; `calibrate` tries
+    TEMPERATURES of the model and keeps that under which the votes are most likely. Unlike CROWDLAB it needs no item with two
+    votes, so that people can be told apart by their first answers; the sellers may be one of the sources. A vote of less weight
+    says less. Raises InputError where votes and probabilities are not of the same items and classes.
     """
     check_sizes(votes, belief)
     if votes.n_classes == 1 or not len(votes):
         return Verdict(np.ones(len(votes)), np.full(votes.n_annotators, USUAL_ACCURACY))
+    temperatures = TEMPERATURES if calibrate else (None,)
+    return max((_judged(votes, belief.expect(votes, t).voted) for t in temperatures), key=lambda found: found[1])[0]
+
+
+def _judged(votes: Votes, voted: Floats) -> tuple[Verdict, float]:
+    """The verdict under the model's probability of each vote, and the log likelihood of the votes."""
     keys, first, row = np.unique(votes.item * votes.n_classes + votes.label, return_index=True, return_inverse=True)
-    item = votes.item[first]
-    prior = np.maximum(belief.expect(votes, belief.best_temperature(votes) if calibrate else None).voted[first], TINY)
+    item, prior = votes.item[first], np.maximum(voted[first], TINY)
     rest = np.maximum(1 - np.bincount(item, prior, votes.n_items), TINY)
     right: Floats = np.zeros(len(votes))
     accuracy: Floats = np.full(votes.n_annotators, USUAL_ACCURACY)
+    likelihood = 0.0
     for _ in range(ROUNDS):
+        other = (votes.weight * np.log((1 - accuracy) / (votes.n_classes - 1))[votes.annotator]).sum()
         said = votes.weight * np.log(accuracy * (votes.n_classes - 1) / (1 - accuracy))[votes.annotator]
         mass = prior * np.exp(np.bincount(row, said, len(keys)))
-        right = (mass / (np.bincount(item, mass, votes.n_items) + rest)[item])[row]
+        total = np.bincount(item, mass, votes.n_items) + rest
+        right, likelihood = (mass / total[item])[row], float(np.log(total).sum() + other)
         accuracy = _accuracies(votes, right)
-    return Verdict(right, accuracy)
+    return Verdict(right, accuracy), likelihood
 
 
 def _accuracies(votes: Votes, right: Floats) -> Floats:

@@ -1,8 +1,8 @@
-"""The worker job `consensus`: cleanlab's multi-annotator consensus over all listings with several votes.
+"""The worker job `consensus`: calibrated CROWDLAB (`quality/crowd.py`) over all listings with several votes.
 
 The crowd decides ties and says how sure a label is; it never goes against two people who agree in
-favour of one who does not. Who disagrees with everybody is named, and what only they have decided is
-asked again.
+favour of one who does not. A suggestion taken over unread counts for a fifth of an answer and names no value by itself.
+Who disagrees with everybody is named, and what only they have decided is asked again.
 """
 
 from collections import Counter
@@ -12,14 +12,15 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
 from curation import telemetry
-from curation.quality.consensus import crowd, majority
+from curation.quality.consensus import majority
+from curation.quality.crowd import crowdlab
 from curation.quality.validate import OutOfSample
-from curation.review import probabilities, queue
+from curation.quality.votes import believe, gather
+from curation.review import opinions, probabilities, queue
 from curation.store import annotations, jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.tables import AnnotationRow, JobRow, LabelRow, ListingRow
@@ -63,6 +64,11 @@ class _Voted:
     row: int
     votes: tuple[Vote, ...]
 
+    @property
+    def read(self) -> tuple[Vote, ...]:
+        """The votes that are no suggestions taken over unread."""
+        return tuple(vote for vote in self.votes if not annotations.is_rubber_stamp(vote))
+
 
 @dataclass(frozen=True, slots=True)
 class _Crowd:
@@ -99,7 +105,8 @@ def handle(run: JobRun) -> None:
     with run.workspace.db.read() as session:
         newest = _newest(session)
         voted = _voted(session, found[1]) if found else []
-    said = _ask(voted, found[1]) if found and len(voted) >= MIN_LISTINGS else None
+    is_enough = sum(len(item.read) > 1 for item in voted) >= MIN_LISTINGS
+    said = _ask(voted, found[1]) if found and is_enough else None
     with run.finishing() as session:
         now = run.workspace.db.now(session)
         if found and said:
@@ -143,28 +150,25 @@ def _voted(session: Session, oos: OutOfSample) -> list[_Voted]:
 
 
 def _newest_votes(session: Session, ref: str) -> tuple[Vote, ...]:
-    """One independent vote a person; a suggestion taken over unread says nothing."""
-    found = annotations.votes(session, ref, Question.CATEGORY)
-    newest = {vote.annotator: vote for vote in found if not annotations.is_rubber_stamp(vote)}
-    return tuple(newest[name] for name in sorted(newest))
+    """One vote a person; none where nobody has read the listing."""
+    found = opinions.newest_by_person(annotations.votes(session, ref, Question.CATEGORY))
+    return () if all(annotations.is_rubber_stamp(vote) for vote in found) else found
 
 
 def _ask(voted: Sequence[_Voted], oos: OutOfSample) -> _Crowd:
     people = sorted({vote.annotator for item in voted for vote in item.votes})
-    column, index = {name: a for a, name in enumerate(people)}, {path: k for k, path in enumerate(oos.classes)}
-    matrix: NDArray[np.float64] = np.full((len(voted), len(people)), np.nan)
-    for i, item in enumerate(voted):
-        for vote in item.votes:
-            matrix[i, column[vote.annotator]] = index[vote.value]
-    found = crowd(matrix, oos.pred_probs[[item.row for item in voted]])
-    said = {
-        item.listing_id: (oos.classes[k], round(float(q), 4))
-        for item, k, q in zip(voted, found.consensus, found.quality, strict=True)
-        if _may_decide(item.votes, oos.classes[k], float(q))
+    person, index = {name: a for a, name in enumerate(people)}, {path: k for k, path in enumerate(oos.classes)}
+    said = [(i, person[vote.annotator], index[vote.value], vote) for i, item in enumerate(voted) for vote in item.votes]
+    item, who, label, cast = zip(*said, strict=True)
+    votes = gather(item, who, label, (len(voted), len(people), len(index)), [opinions.weight(vote) for vote in cast])
+    found = crowdlab(votes, believe(oos.pred_probs[[one.row for one in voted]]), calibrate=True)
+    decided = {
+        one.listing_id: (oos.classes[k], round(float(q), 4))
+        for one, k, q in zip(voted, found.consensus, found.quality, strict=True)
+        if _may_decide(one.read, oos.classes[k], float(q))
     }
     quality = {name: round(float(q), 4) for name, q in zip(people, found.annotator_quality, strict=True) if np.isfinite(q)}
-    n_shared = dict(zip(people, (~np.isnan(matrix)).sum(axis=0).tolist(), strict=True))
-    return _Crowd(said, quality, n_shared)
+    return _Crowd(decided, quality, dict(zip(people, found.n_shared.tolist(), strict=True)))
 
 
 def _may_decide(votes: Sequence[Vote], value: str, quality: float) -> bool:

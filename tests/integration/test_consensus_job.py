@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from curation.errors import IntegrityError, ProbabilityError
 from curation.review import consensus, probabilities, queue, selection
 from curation.store import jobs
 from curation.store.jobrun import JobRun
-from curation.store.tables import LabelHistory
+from curation.store.tables import LabelHistory, ReviewItem
 from curation.store.workspace import Workspace, get_state
 from curation.types import LabelSource, Origin, Question
 from tests import review_world
@@ -22,9 +23,9 @@ def answered(workspace: Workspace) -> Workspace:
     """60 listings asked of two people; on 40 of them two have answered the seller's category."""
     listings = review_world.catalog(workspace, 60)
     review_world.rank(workspace, Question.CATEGORY, *(suspect(ref, PATHS[i % 4], PATHS[0], 0.9) for i, ref in enumerate(REFS)))
-    shares = with_shares(workspace, second_opinion_share=1.0)
-    selection.select_batch(shares, n=60, rng=np.random.default_rng(0), now=NOW)
+    selection.select_batch(with_shares(workspace), n=60, rng=np.random.default_rng(0), now=NOW)
     with workspace.db.write() as session:
+        session.execute(update(ReviewItem).values(n_wanted=2))
         queue.mark_pushed(session, [listing.id for listing in listings], now=NOW)
     answer_all(workspace, [(ref, PATHS[i % 4], who) for i, ref in enumerate(REFS[:40]) for who in ("anna", "bela")])
     review_world.finish_run(workspace, review_world.confident(listings, {"r041": PATHS[3]}))
@@ -117,14 +118,35 @@ def test_running_again_changes_nothing(answered: Workspace) -> None:
     assert history(answered) == before
 
 
-def test_unread_suggestions_are_no_votes(answered: Workspace) -> None:
-    """Who stamps everything has no quality, good or bad."""
-    stamps = [(ref, PATHS[2], "stamper") for ref in REFS[:40]]
+def test_unread_suggestions_count_little_and_name_nothing(answered: Workspace) -> None:
+    """Three who stamp another category do not outweigh two who read; who stamps everything is named."""
+    stamps = [(ref, PATHS[(i + 1) % 4], who) for i, ref in enumerate(REFS[:40]) for who in ("stamp 1", "stamp 2", "stamp 3")]
     answer_all(answered, stamps, origin=Origin.PREDICTION, lead_time_s=0.5)
     run_job(answered)
     with answered.db.read() as session:
-        quality = (get_state(session, consensus.ANNOTATORS) or {})["quality"]
-    assert sorted(quality) == ["anna", "bela"] and label(answered, "r001").value == PATHS[1]
+        state = get_state(session, consensus.ANNOTATORS) or {}
+    assert all(label(answered, ref).value == PATHS[i % 4] for i, ref in enumerate(REFS[:40]))
+    assert state["careless"] == ["stamp 1", "stamp 2", "stamp 3"]
+
+
+def test_an_unread_suggestion_makes_a_label_a_little_less_sure(answered: Workspace) -> None:
+    """Somebody who disagrees after reading makes it much less so."""
+    answer(answered, "r000", PATHS[2], "carla", origin=Origin.PREDICTION, lead_time_s=0.5)
+    answer(answered, "r004", PATHS[2], "carla")
+    run_job(answered)
+    stamped, read, alone = (label(answered, ref).confidence or 0.0 for ref in ("r000", "r004", "r008"))
+    assert read < stamped <= alone and stamped - read > 3 * (alone - stamped)
+
+
+def test_listings_that_only_one_person_read_are_not_enough(workspace: Workspace) -> None:
+    """A stamp beside an answer is nobody to compare with."""
+    listings = review_world.catalog(workspace, 40)
+    answer_all(workspace, [(ref, PATHS[0], "anna") for ref in REFS[:40]])
+    answer_all(workspace, [(ref, PATHS[1], "bela") for ref in REFS[:40]], origin=Origin.PREDICTION, lead_time_s=0.5)
+    review_world.finish_run(workspace, review_world.confident(listings))
+    run_job(workspace)
+    with workspace.db.read() as session:
+        assert get_state(session, consensus.ANNOTATORS) is None
 
 
 def test_who_flips_everything_is_named_and_what_only_they_decided_is_asked_again(answered: Workspace) -> None:
@@ -138,7 +160,7 @@ def test_who_flips_everything_is_named_and_what_only_they_decided_is_asked_again
     with answered.db.read() as session:
         state = get_state(session, consensus.ANNOTATORS) or {}
         pushes = [job for job in jobs.newest(session) if job.kind == "push"]
-    assert state["careless"] == ["carla"] and state["quality"]["carla"] < 0.2 < 0.8 < state["quality"]["anna"]
+    assert state["careless"] == ["carla"] and state["quality"]["carla"] < 0.2 < 0.7 < state["quality"]["anna"]
     again = item(answered, "r050")
     assert (again.state, again.n_wanted, again.reasons[-1]["code"]) == ("waiting", 2, "second_opinion")
     assert len(pushes) == 1
