@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from curation.quality.consensus import Consensus, majority
@@ -20,6 +20,7 @@ OPEN = ("waiting", "pushed", "tie")
 SKIPS_TO_NOTE = 2
 """This many people skipping says that the listing is hard, not that they were busy."""
 
+SECOND_OPINION = Reason("second_opinion", 1.0, "A second opinion is wanted.")
 STAMPED = Reason("stamped", 1.0, "The suggestion was accepted unread: please look yourself.")
 
 
@@ -141,25 +142,30 @@ def _shown(value: str) -> str:
     return value.replace("_", " ").replace("|", " + ")
 
 
+def single(session: Session) -> dict[int, str]:
+    """Listing id → near-duplicate group of decided listings whose category one person was asked about."""
+    query = select(ListingRow.id, ListingRow.group_key).join(ReviewItem, ReviewItem.listing_id == ListingRow.id)
+    return {row.id: row.group_key for row in session.execute(query.where(*_asked_once()))}
+
+
 def ask_again(session: Session, listing_ids: Collection[int], *, limit: int) -> int:
     """Ask a second person about the category of decided listings that one person was asked about; how many."""
-    single = (
+    found = (
         select(ReviewItem)
-        .where(
-            ReviewItem.listing_id.in_(listing_ids),
-            ReviewItem.question == Question.CATEGORY.value,
-            ReviewItem.state == "decided",
-            ReviewItem.n_wanted == 1,
-        )
+        .where(ReviewItem.listing_id.in_(listing_ids), *_asked_once())
         .order_by(ReviewItem.priority.desc(), ReviewItem.id)
         .limit(limit)
     )
-    items = session.execute(single).scalars().all()
+    items = session.execute(found).scalars().all()
     for item in items:
         item.state, item.n_wanted, item.pushed_at, item.decided_at = "waiting", 2, None, None
-        _set_reason(item, Reason("second_opinion", 1.0, "A second opinion is wanted."))
+        _set_reason(item, SECOND_OPINION)
     session.flush()
     return len(items)
+
+
+def _asked_once() -> tuple[ColumnElement[bool], ...]:
+    return (ReviewItem.question == Question.CATEGORY.value, ReviewItem.state == "decided", ReviewItem.n_wanted == 1)
 
 
 def withdraw(session: Session, listing_ids: Collection[int]) -> int:

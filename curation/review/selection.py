@@ -1,8 +1,11 @@
-"""Choosing a review batch: mostly doubted labels, with shares for reports, audit, blind and second opinions."""
+"""Choosing a review batch: mostly doubted labels, with shares for reports, audit, blind and second opinions.
+
+Doubts and second opinions are ranked together by what one more answer is worth (`quality/value.py`, `docs/asking.md`).
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -10,8 +13,10 @@ import numpy as np
 from sqlalchemy import Select, String, and_, cast, func, select
 from sqlalchemy.orm import Session
 
+from curation.quality import value
 from curation.release.splits import split_of
-from curation.review import suggestions, suspects
+from curation.review import opinions, queue, suggestions, suspects
+from curation.review.opinions import Opinions
 from curation.review.queue import OPEN
 from curation.review.suggestions import Suggestion
 from curation.settings import Settings
@@ -19,8 +24,8 @@ from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.workspace import Workspace
 from curation.types import BLIND_BATCH, NO_VIOLATION, LabelSource, Question, Reason, Split, Suspect
 
-PAIR_SHARE = 0.1
-"""At most this share of the suspects of a batch may be the same confusion (given → suggested)."""
+SURPLUS = 10
+"""Doubted listings that are compared, for each that is chosen."""
 
 AUDIT_REASON = Reason("audit", 0.1, "Drawn at random to measure how many labels are wrong.")
 AUDIT_PRIORITY = 0.5
@@ -29,7 +34,7 @@ CHUNK = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a batch holds: listings by main reason, and how many are blind or asked twice."""
+    """What a batch holds: listings by main reason, second opinions among them, and how many are blind."""
 
     n_listings: int
     by_reason: dict[str, int]
@@ -67,18 +72,21 @@ def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now:
     without bias, from the listings of the test split as long as it has enough: a split by hash knows
     nothing of labels, and there each answer also judges models that never saw the listing. One that is
     decided already is marked, not asked again.
-    Never chooses a listing that is open or decided, nor two of a near-duplicate group but for the audit.
+    Doubted labels fill the rest by the value of an answer. Second opinions on what one person decided take the place of
+    those that are worth less, up to their share; none before a run has predicted the listings.
+    Never chooses a listing that is open or decided otherwise, nor two of a near-duplicate group but for the audit.
     Before the first model there are no doubts: reports and the audit sample are the batch, which may be
     smaller than `n`. The same state and `rng` give the same batch.
     """
     settings = workspace.settings
+    said = opinions.weigh(workspace)
     with workspace.db.write() as session:
         batch = _Batch(_excluded(session), groups=_open_groups(session))
         _audit(session, batch, round(n * settings.audit_share), rng)
         is_ranked = bool(suspects.ranked(session, Question.CATEGORY, limit=1))
         _flagged(session, batch, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
-        _doubted(session, batch, n)
-        return _open(session, batch, settings, rng, now)
+        n_again = _doubted(session, batch, n, said, limit=round(settings.second_opinion_share * n))
+        return _open(session, batch, settings, rng, now, n_again=n_again)
 
 
 def _excluded(session: Session) -> set[int]:
@@ -161,29 +169,89 @@ def _violation_priority(flags: list[str], suggested: str | None, score: float | 
     return (seen + 0.5 * bool(flags)) / 1.5
 
 
-def _doubted(session: Session, batch: _Batch, up_to: int) -> None:
-    """The most doubtful category labels, issues first; one kind of confusion fills the batch only if nothing else can."""
-    room = max(3, round(PAIR_SHARE * up_to))
-    pairs: Counter[tuple[str | None, str]] = Counter()
-    held: list[tuple[int, str, Suspect]] = []
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A doubted label that may be asked about."""
+
+    listing_id: int
+    group_key: str
+    suspect: Suspect
+    wrong: float = 0.0  #: probability that the label is wrong
+    worth: float = 0.0  #: labels an answer is expected to put right
+
+
+def _doubted(session: Session, batch: _Batch, up_to: int, said: Opinions, *, limit: int) -> int:
+    """Fill the batch with the doubts and second opinions that are worth most; how many of the latter were asked for."""
+    room = up_to - len(batch.main)
+    new = _valued(session, _candidates(session, batch, SURPLUS * room), said, room)
+    again = _again(session, batch, said)
+    n_again = value.n_second([doubt.worth for doubt in new], [worth for _, _, worth in again], room, limit)
+    batch.groups.update(group_key for _, group_key, _ in again[:n_again])
+    for doubt in new:
+        if len(batch.main) >= up_to - n_again:
+            break
+        batch.add(doubt.listing_id, doubt.group_key, doubt.suspect.reasons, doubt.wrong)
+    return queue.ask_again(session, [listing_id for listing_id, _, _ in again[:n_again]], limit=n_again)
+
+
+def _candidates(session: Session, batch: _Batch, limit: int) -> list[_Doubt]:
+    """Doubted labels that may be asked about, most doubtful first, one of each near-duplicate group."""
+    found: list[_Doubt] = []
+    groups = set(batch.groups)
     for listing_id, group_key, suspect in _ranking(session):
-        if held and not suspect.is_issue:
-            held = _add_held(batch, held, up_to)
-        if len(batch.main) >= up_to:
-            return
-        if suspect.is_issue and pairs[suspect.given, suspect.suggested] >= room:
-            held.append((listing_id, group_key, suspect))
-        elif suspect.reasons and batch.add(listing_id, group_key, suspect.reasons, suspect.suggested_score):
-            pairs[suspect.given, suspect.suggested] += 1
-    _add_held(batch, held, up_to)
+        if len(found) >= limit:
+            break
+        if suspect.reasons and group_key not in groups and listing_id not in batch.excluded:
+            groups.add(group_key)
+            found.append(_Doubt(listing_id, group_key, suspect))
+    return found
 
 
-def _add_held(batch: _Batch, held: list[tuple[int, str, Suspect]], up_to: int) -> list[tuple[int, str, Suspect]]:
-    """Add what was held back as long as there is room; nothing is left held."""
-    for listing_id, group_key, suspect in held:
-        if len(batch.main) < up_to:
-            batch.add(listing_id, group_key, suspect.reasons, suspect.suggested_score)
-    return []
+def _valued(session: Session, found: Sequence[_Doubt], said: Opinions, n: int) -> list[_Doubt]:
+    """The candidates by what an answer is worth, spread over the categories that they seem to be in."""
+    decided = _decided(session, {one.group_key for one in found})
+    same = [decided[one.group_key, one.suspect.given] for one in found]
+    everybody = [decided[one.group_key, None] for one in found]
+    doubt = value.with_group([_doubt(one.suspect) for one in found], same, np.subtract(everybody, same))
+    ranked = [found[i] for i in np.argsort(-doubt, kind="stable")]
+    wrong = value.in_order([said.wrong.get(one.listing_id, p) for one, p in zip(ranked, -np.sort(-doubt), strict=True)])
+    worth = value.first_answer(wrong, said.accuracy)
+    spread = np.argsort(-value.spread(worth, [one.suspect.suggested for one in ranked], n), kind="stable")
+    level = value.in_order(worth[spread])
+    return [replace(ranked[at], wrong=float(wrong[at]), worth=float(y)) for at, y in zip(spread, level, strict=True)]
+
+
+def _doubt(suspect: Suspect) -> float:
+    """Probability that the label is wrong; where there is none, that the suggestion would be."""
+    return 1 - (suspect.suggested_score if suspect.given is None else suspect.score)
+
+
+def _decided(session: Session, groups: set[str]) -> Counter[tuple[str, str | None]]:
+    """Listings of each group that moderators have decided, by (group, category), and by (group, None) all of them."""
+    found: Counter[tuple[str, str | None]] = Counter()
+    names = sorted(groups)
+    for first in range(0, len(names), CHUNK):
+        query = (
+            select(ListingRow.group_key, LabelRow.value)
+            .join(LabelRow, LabelRow.listing_id == ListingRow.id)
+            .where(ListingRow.group_key.in_(names[first : first + CHUNK]), LabelRow.listing_id.in_(_verified(Question.CATEGORY)))
+            .where(LabelRow.question == Question.CATEGORY.value)
+        )
+        for row in session.execute(query):
+            found[row.group_key, row.value] += 1
+            found[row.group_key, None] += 1
+    return found
+
+
+def _again(session: Session, batch: _Batch, said: Opinions) -> list[tuple[int, str, float]]:
+    """Id, group and value of what may be asked a second time, the most valuable first, one of each group."""
+    single = queue.single(session) if said.second else {}
+    groups, found = set(batch.groups), []
+    for listing_id, worth in said.second:
+        if listing_id in single and single[listing_id] not in groups:
+            groups.add(single[listing_id])
+            found.append((listing_id, single[listing_id], worth))
+    return found
 
 
 def _ranking(session: Session) -> Iterator[tuple[int, str, Suspect]]:
@@ -197,11 +265,12 @@ def _ranking(session: Session) -> Iterator[tuple[int, str, Suspect]]:
         after = page[-1].rank
 
 
-def _open(session: Session, batch: _Batch, settings: Settings, rng: np.random.Generator, now: datetime) -> Selection:
-    """Write both questions of each chosen listing; those withdrawn earlier are asked anew."""
+def _open(
+    session: Session, batch: _Batch, settings: Settings, rng: np.random.Generator, now: datetime, *, n_again: int
+) -> Selection:
+    """Write both questions of each newly chosen listing; those withdrawn earlier are asked anew."""
     ids = list(batch.main)
     blind = {ids[i] for i in rng.permutation(len(ids))[: round(settings.blind_share * len(ids))]}
-    twice = {ids[i] for i in rng.permutation(len(ids))[: round(settings.second_opinion_share * len(ids))]}
     suggested = suggestions.for_listings(session, [i for i in ids if i not in blind])
     there = {
         (item.listing_id, item.question): item
@@ -214,11 +283,12 @@ def _open(session: Session, batch: _Batch, settings: Settings, rng: np.random.Ge
             item.reasons = [asdict(reason) for reason in batch.reasons[listing_id]]
             item.priority = batch.priority[listing_id]
             item.batch = BLIND_BATCH if listing_id in blind else f"{now:%Y%m%d-%H%M%S}"
-            item.n_wanted = 2 if listing_id in twice else 1
+            item.n_wanted = 1
             item.suggestion, item.suggestion_score = _shown(suggested.get(listing_id), question)
             session.add(item)
     session.flush()
-    return Selection(len(ids), dict(sorted(Counter(batch.main.values()).items())), len(blind), len(twice))
+    by_reason = Counter(batch.main.values()) + Counter({queue.SECOND_OPINION.code: n_again})
+    return Selection(len(ids) + n_again, dict(sorted(by_reason.items())), len(blind), n_again)
 
 
 def _shown(suggestion: Suggestion | None, question: Question) -> tuple[str | None, float | None]:
