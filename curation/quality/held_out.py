@@ -1,6 +1,7 @@
 """Out-of-sample probabilities of which only the largest were kept. The provenance travels with them, as with dense ones."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,10 @@ from curation.quality.sparse import TOP, TopK
 from curation.quality.validate import UNLABELLED, OutOfSample, check, check_labels
 
 DENSE_CELLS = 10**8
-"""Above N * K probabilities nothing dense is made: cleanlab's filter takes 1.4 GB and 2 CPU-s at 100,000 x 1,000."""
+"""N * K probabilities up to which cleanlab's filter is run: 1.4 GB and 2 CPU-s at 100,000 x 1,000."""
+
+TABLE_CELLS = 10**9
+"""N * K probabilities up to which a sparse store is filled up to a table: 4 GB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +36,19 @@ def sparse(oos: OutOfSample, labels: NDArray[np.integer], k: int = TOP) -> Spars
 def dense(oos: SparseOutOfSample) -> OutOfSample:
     """What a sparse store says of all K classes, float32: the label's probability is exact, what is left is spread evenly.
 
-    Raises ProbabilityError above DENSE_CELLS.
+    Raises ProbabilityError above TABLE_CELLS.
     """
     check_sparse(oos)
     n, n_classes = len(oos.store), oos.store.n_classes
-    if n * n_classes > DENSE_CELLS:
+    if n * n_classes > TABLE_CELLS:
         raise ProbabilityError(f"{n} rows of {n_classes} classes do not fit into memory as a table; work on the sparse store")
     rest, rows = _rest(oos.store), np.arange(n)
     probs = np.repeat(rest[:, None], n_classes, axis=1)
     named = rows[oos.store.labels != UNLABELLED]
     probs[named, oos.store.labels[named]] = oos.store.p_given[named]
     np.put_along_axis(probs, oos.store.idx.astype(np.int64), oos.store.p, axis=1)
-    return OutOfSample(probs / probs.sum(axis=1, keepdims=True), oos.classes, oos.refs, oos.folds)
+    probs /= probs.sum(axis=1, keepdims=True)
+    return OutOfSample(probs, oos.classes, oos.refs, oos.folds)
 
 
 def check_sparse(oos: SparseOutOfSample, labels: NDArray[np.integer] | None = None) -> None:
@@ -67,6 +72,30 @@ def store_of(oos: OutOfSample | SparseOutOfSample, labels: NDArray[np.integer]) 
         return TopK.of(oos.pred_probs, labels)
     check_sparse(oos, labels)
     return relabelled(oos.store, labels)
+
+
+def of_refs(oos: OutOfSample | SparseOutOfSample, refs: Collection[str]) -> OutOfSample | SparseOutOfSample:
+    """The rows whose ref is among `refs`, in the order of `oos`."""
+    rows = np.flatnonzero(np.array([ref in refs for ref in oos.refs], dtype=np.bool_))
+    names, folds = tuple(oos.refs[row] for row in rows), np.asarray(oos.folds)[rows]
+    if isinstance(oos, SparseOutOfSample):
+        return SparseOutOfSample(oos.store.take(rows), oos.classes, names, folds)
+    return OutOfSample(oos.pred_probs[rows], oos.classes, names, folds)
+
+
+def renamed(oos: OutOfSample | SparseOutOfSample, names: Mapping[str, str]) -> OutOfSample | SparseOutOfSample:
+    """The classes by their present names; the columns of classes that were merged are added up, for which a sparse store
+    is filled up to a table first."""
+    paths = [names.get(path, path) for path in oos.classes]
+    present = tuple(dict.fromkeys(paths))
+    if len(present) == len(paths):
+        return replace(oos, classes=present)
+    full = dense(oos) if isinstance(oos, SparseOutOfSample) else oos
+    column = {path: k for k, path in enumerate(present)}
+    probs = np.zeros((len(full.refs), len(present)), dtype=full.pred_probs.dtype)
+    for old, path in enumerate(paths):
+        probs[:, column[path]] += full.pred_probs[:, old]
+    return OutOfSample(probs, present, full.refs, full.folds)
 
 
 def relabelled(store: TopK, labels: NDArray[np.integer]) -> TopK:

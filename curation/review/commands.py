@@ -20,13 +20,21 @@ COLUMNS = ("rank", "listing_ref", "given", "suggested", "suggested_score", "scor
 @click.option("--question", type=click.Choice([q.value for q in Question]), default=Question.CATEGORY.value, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write: .csv, .jsonl or .parquet.")
 @click.option("--limit", type=click.IntRange(1), help="Only the most doubtful ones.")
+@click.option("--refresh", is_flag=True, help="First rank anew by the labels as they are now, from the newest run's predictions.")
 @console.pass_session
-def suspects(session: console.Session, question: str, out: Path | None, limit: int | None, as_json: bool) -> None:
+def suspects(session: console.Session, question: str, out: Path | None, limit: int | None, refresh: bool, as_json: bool) -> None:
     """Write all ranked listings, most doubtful first: given and suggested label, score and reasons.
 
-    `score` is the label's quality in [0, 1], 1 = surely right, as in cleanlab.
+    `score` is the label's quality in [0, 1], 1 = surely right, as in cleanlab. The ranking is that of the newest run;
+    after corrections, --refresh brings the categories up to date without training.
     """
     workspace = session.workspace()
+    if refresh:
+        from curation.review.refresh import refresh as rank_anew
+
+        if question != Question.CATEGORY.value:
+            raise InputError(f"--refresh ranks the question {Question.CATEGORY.value}; no predictions of violations are kept")
+        rank_anew(workspace)
     rows = list(_rows(workspace, Question(question), limit))
     if not rows:
         raise NotFoundError("there is no ranking yet; run: refurbish retrain")

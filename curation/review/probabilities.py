@@ -1,14 +1,24 @@
-"""Out-of-sample probabilities between a training run, which makes them, and whoever asks later."""
+"""Out-of-sample probabilities between a training run, which makes them, and whoever asks later.
+
+Of many classes only the largest probabilities of each listing are kept, and the exact one of its label: 14,000 categories
+take 70 bytes a listing and not 56,000. The fold that held a listing out is kept beside it either way; in-sample
+probabilities are refused when they are stored and when they are read.
+"""
 
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from curation.errors import ProbabilityError
+from curation.quality.held_out import SparseOutOfSample, check_sparse, dense, sparse
+from curation.quality.sparse import TOP, TopK, index_type
 from curation.quality.validate import OutOfSample, check
 from curation.store.files import FileStore
 from curation.store.tables import RunRow
@@ -19,35 +29,106 @@ REPORT_KEY = "pred_probs_sha256"
 
 SUFFIX = ".parquet"
 
+MAX_DENSE_CLASSES = 1000
+"""Up to so many classes every probability is kept."""
 
-def store(files: FileStore, oos: OutOfSample) -> str:
-    """Keep the probabilities as Parquet: ref, fold, p_0 … p_{K-1}, the classes in the metadata; its sha256."""
-    check(oos)
-    columns = {"ref": pa.array(oos.refs, pa.string()), "fold": pa.array(np.asarray(oos.folds, dtype=np.int32))}
+HeldOut = OutOfSample | SparseOutOfSample
+
+
+def store(files: FileStore, oos: OutOfSample, labels: NDArray[np.integer] | None = None, k: int = TOP) -> str:
+    """Keep the probabilities as Parquet; its sha256.
+
+    With `labels` (N,), class indices of the labels as they are now and -1 for none, and more than MAX_DENSE_CLASSES classes:
+    the `k` largest of each row, and the label's. Else all of them: ref, fold, p_0 … p_{K-1}, the classes in the metadata.
+    """
+    check(oos, labels)
+    if labels is not None and len(oos.classes) > MAX_DENSE_CLASSES:
+        return store_sparse(files, sparse(oos, labels, k))
+    columns = _provenance(oos)
     columns |= {f"p_{k}": pa.array(oos.pred_probs[:, k].astype(np.float32)) for k in range(len(oos.classes))}
-    table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(oos.classes, ensure_ascii=False)})
-    out = io.BytesIO()
-    pq.write_table(table, out, compression="zstd")
-    return files.put(out.getvalue(), SUFFIX)
+    return _put(files, columns, oos.classes)
+
+
+def store_sparse(files: FileStore, oos: SparseOutOfSample) -> str:
+    """Keep a top-k store as Parquet: ref, fold, label, p_given, idx and p (lists of k); its sha256."""
+    check_sparse(oos)
+    kept = oos.store
+    columns = _provenance(oos) | {
+        "label": pa.array(kept.labels),
+        "p_given": pa.array(kept.p_given),
+        "idx": pa.FixedSizeListArray.from_arrays(pa.array(kept.idx.reshape(-1)), kept.k),
+        "p": pa.FixedSizeListArray.from_arrays(pa.array(kept.p.reshape(-1)), kept.k),
+    }
+    return _put(files, columns, oos.classes)
 
 
 def load(files: FileStore, sha256: str) -> OutOfSample:
-    """What `store` was given, as float32. Raises ProbabilityError on a file that is something else."""
+    """The probabilities of all classes, float32; of a top-k store as `held_out.dense` fills it up.
+
+    Raises ProbabilityError on a file that is something else, or one whose table would not fit into memory.
+    """
+    held = load_held(files, sha256)
+    return dense(held) if isinstance(held, SparseOutOfSample) else held
+
+
+def load_held(files: FileStore, sha256: str) -> HeldOut:
+    """What was stored, in the form it was stored in. Raises ProbabilityError on a file that is something else."""
     data = files.get(sha256, SUFFIX if files.has(sha256, SUFFIX) else "")
     try:
         table = pq.read_table(io.BytesIO(data))
         classes = tuple(json.loads((table.schema.metadata or {})[b"classes"]))
-        probs = np.column_stack([table[f"p_{k}"].to_numpy() for k in range(len(classes))])
-        oos = OutOfSample(probs, classes, tuple(table["ref"].to_pylist()), table["fold"].to_numpy())
+        held = _sparse(table, classes) if "idx" in table.column_names else _dense(table, classes)
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise ProbabilityError(f"file {sha256} holds no out-of-sample probabilities: {error}; train again") from error
-    check(oos)
-    return oos
+    check_sparse(held) if isinstance(held, SparseOutOfSample) else check(held)
+    return held
 
 
 def newest(workspace: Workspace) -> tuple[int, OutOfSample] | None:
     """The newest ended run that has probabilities, by its id, and them; None before the first."""
     with workspace.db.read() as session:
-        runs = session.execute(select(RunRow.id, RunRow.report).where(RunRow.finished_at.is_not(None)).order_by(RunRow.id.desc()))
-        found = next(((row.id, row.report[REPORT_KEY]) for row in runs if row.report.get(REPORT_KEY)), None)
+        found = newest_file(session)
     return None if found is None else (found[0], load(workspace.files, found[1]))
+
+
+def newest_held(workspace: Workspace) -> tuple[int, HeldOut] | None:
+    """As `newest`, in the form they were stored in."""
+    with workspace.db.read() as session:
+        found = newest_file(session)
+    return None if found is None else (found[0], load_held(workspace.files, found[1]))
+
+
+def newest_file(session: Session) -> tuple[int, str] | None:
+    """The newest ended run that has probabilities, and the sha256 of these; None before the first."""
+    runs = session.execute(select(RunRow.id, RunRow.report).where(RunRow.finished_at.is_not(None)).order_by(RunRow.id.desc()))
+    return next(((row.id, row.report[REPORT_KEY]) for row in runs if row.report.get(REPORT_KEY)), None)
+
+
+def _provenance(oos: HeldOut) -> dict[str, Any]:
+    return {"ref": pa.array(oos.refs, pa.string()), "fold": pa.array(np.asarray(oos.folds, dtype=np.int32))}
+
+
+def _put(files: FileStore, columns: dict[str, Any], classes: tuple[str, ...]) -> str:
+    table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(classes, ensure_ascii=False)})
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return files.put(out.getvalue(), SUFFIX)
+
+
+def _dense(table: Any, classes: tuple[str, ...]) -> OutOfSample:
+    probs = np.column_stack([table[f"p_{k}"].to_numpy() for k in range(len(classes))])
+    return OutOfSample(probs, classes, tuple(table["ref"].to_pylist()), table["fold"].to_numpy())
+
+
+def _sparse(table: Any, classes: tuple[str, ...]) -> SparseOutOfSample:
+    n = table.num_rows
+    idx, p = (table[name].combine_chunks().values.to_numpy() for name in ("idx", "p"))
+    shape = (n, table.schema.field("p").type.list_size)
+    kept = TopK(
+        idx=idx.reshape(shape).astype(index_type(len(classes))),
+        p=p.reshape(shape).astype(np.float32),
+        labels=table["label"].to_numpy().astype(np.int32),
+        p_given=table["p_given"].to_numpy().astype(np.float32),
+        n_classes=len(classes),
+    )
+    return SparseOutOfSample(kept, classes, tuple(table["ref"].to_pylist()), table["fold"].to_numpy())

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from curation.errors import ProbabilityError
-from curation.quality.held_out import SparseOutOfSample, check_sparse, dense, n_guessed, relabelled, sparse, store_of
+from curation.quality.held_out import (
+    SparseOutOfSample,
+    check_sparse,
+    dense,
+    n_guessed,
+    of_refs,
+    relabelled,
+    renamed,
+    sparse,
+    store_of,
+)
 from curation.quality.issues import find_category_issues
 from curation.quality.sparse import TopK
 from curation.quality.validate import OutOfSample
@@ -81,6 +91,25 @@ def test_in_sample_rows_wrong_names_and_wrong_labels_are_refused() -> None:
 def test_a_table_that_would_not_fit_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says what to do instead."""
     _, _, kept = made()
-    monkeypatch.setattr("curation.quality.held_out.DENSE_CELLS", 5999)
+    monkeypatch.setattr("curation.quality.held_out.TABLE_CELLS", 5999)
     with pytest.raises(ProbabilityError, match="200 rows of 30 classes do not fit"):
         dense(kept)
+
+
+def test_renamed_classes_keep_their_form_and_merged_ones_are_added_up() -> None:
+    """A merge needs the table, which a sparse store is filled up to."""
+    oos, _, kept = made(top=30)
+    again = renamed(kept, {"c0": "new"})
+    assert isinstance(again, SparseOutOfSample) and again.classes[0] == "new"
+    merged = [renamed(form, {"c1": "c0"}) for form in (oos, kept)]
+    assert [form.classes[:2] for form in merged] == [("c0", "c2")] * 2
+    store = store_of(merged[1], np.zeros(200, dtype=int))
+    assert store.p_given == pytest.approx(oos.pred_probs[:, :2].sum(axis=1), abs=1e-5)
+
+
+def test_some_rows_of_either_form() -> None:
+    """In their order, with their folds."""
+    oos, _, kept = made()
+    for form in (oos, kept):
+        part = of_refs(form, {"r7", "r3", "gone"})
+        assert (part.refs, part.folds.tolist()) == (("r3", "r7"), [0, 1])
