@@ -1,8 +1,10 @@
 """How many rows to call suspects, decided without the truth: real ads, TF-IDF + logistic regression, injected noise.
 
-Every rule ranks and cuts by itself; beside it stands the best cut of the same ranking and of any ranking, chosen
-knowing the truth, and cleanlab's filters. The ads, the noise and the model are those of `label_issues`; sellers' own errors
-(about 6 %) count as right here, so true F1 is higher than shown, most of all where little noise is added.
+`product` is what `refurbish suspects` shows (`find_category_issues`): it ranks by the middle of the log odds of two
+scorers of `find_suspects` and cuts as that does. Every rule ranks and cuts by itself; beside it stands the best cut of the
+same ranking and of any ranking, chosen knowing the truth, and cleanlab's filters. The ads, the noise and the model are those
+of `label_issues`; sellers' own errors (about 6 %) count as right here, so true F1 is higher than shown, most of all where
+little noise is added.
 
     python -m tests.benchmarks.suspect_cut --data ../shared/data/gumtree
 """
@@ -19,9 +21,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from curation.quality.confident import confident_learning, estimate, lowest
+from curation.quality.issues import find_category_issues
 from curation.quality.posterior import fit
 from curation.quality.scorers import Scorer, all_scores, cut_by_counts, find_suspects
 from curation.quality.sparse import TopK
+from curation.quality.validate import OutOfSample
 from tests.benchmarks.label_issues import _ads, inject, out_of_sample
 
 Figures = dict[str, Any]
@@ -51,8 +55,10 @@ def figures(given: NDArray[np.int64], true: NDArray[np.int64], probs: NDArray[np
     wrong, store = given != true, TopK.of(probs, given)
     state = estimate(store)
     found = find_suspects(store, state)
+    names, refs = tuple(map(str, range(probs.shape[1]))), tuple(map(str, range(len(given))))
+    product = find_category_issues(given, OutOfSample(probs, names, refs, np.zeros(len(given), dtype=int)))
     scores, n_mean, n_ours = all_scores(store, found.wrong), cut_by_counts(store, state), int(found.flagged.sum())
-    best = {name: _best(score, wrong) for name, score in scores.items()}
+    best = {name.value: _best(score, wrong) for name, score in scores.items()} | {"product": _best(product.score, wrong)}
     return {
         "added": float(wrong.mean()),
         "rate estimated": fit(store, state).rate,
@@ -61,12 +67,14 @@ def figures(given: NDArray[np.int64], true: NDArray[np.int64], probs: NDArray[np
         "F1 mean of counts, log ratio": f1(_lowest(scores[Scorer.LOG_RATIO], n_mean), wrong),
         "F1 mean of counts, posterior": f1(_lowest(scores[Scorer.POSTERIOR], n_mean), wrong),
         "F1 expected F1, log ratio": f1(_lowest(scores[Scorer.LOG_RATIO], n_ours), wrong),
-        "F1 ours": f1(found.flagged, wrong),
-        "F1 best cut of our ranking": best[found.choice.scorer],
+        "F1 find_suspects": f1(found.flagged, wrong),
+        "F1 product": f1(product.is_issue, wrong),
+        "F1 best cut of the product's ranking": best["product"],
         "F1 best cut of any ranking": max(best.values()),
         **{f"AP {name}": float(average_precision_score(wrong, -score)) for name, score in scores.items()},
-        "below best of ours": best[found.choice.scorer] - f1(found.flagged, wrong),
-        "below best of any": max(best.values()) - f1(found.flagged, wrong),
+        "AP product": float(average_precision_score(wrong, -product.score)),
+        "find_suspects below best of any": max(best.values()) - f1(found.flagged, wrong),
+        "product below best of any": max(best.values()) - f1(product.is_issue, wrong),
     }
 
 
