@@ -7,6 +7,8 @@ from typing import Any
 
 from curation.errors import ConfigError, shorten
 
+RECIPES = ("refurbish", "selfie", "cross_entropy")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -33,19 +35,50 @@ class TrainConfig:
     hide_description: float = 0.1  #: … whose description is hidden
     hide_photos: float = 0.15  #: … whose photos are hidden
 
+    recipe: str = "refurbish"  #: how wrong labels are borne: refurbish, selfie or cross_entropy
+    read_channel: bool = True  #: learn from what labels probably should be, not from what was said
+    repair_doubt: float = 0.0  #: least probability of being wrong for a label to be repaired; 0 = chosen by verified listings
+    early_learning: float = 0.0  #: strength of early-learning regularisation; 0 = off
+    memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps
+    mixup: float = 0.0  #: both parameters of the Beta that mixes embeddings; 0 = off
+    selfie_history: int = 5  #: predictions kept of each listing (q)
+    selfie_certainty: float = 0.05  #: largest normalised entropy of a refurbishable listing (epsilon)
+    selfie_warmup: int = 3  #: epochs of plain cross-entropy before that
+    selfie_noise: float = 0.0  #: noise rate (tau); 0 = estimated
+
     verified_weight: float = 3.0  #: loss weight of a moderator-verified label; a seller's is 1
     reported_weight: float = 0.5  #: of a violation that was only reported
     unreported_weight: float = 0.2  #: of a violation nobody reported or checked, taken as absent
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
 
     def __post_init__(self) -> None:
-        counts = ("n_folds", "epochs", "patience", "batch", "n_threads", "text_dim", "photo_filters", "photo_dim", "numeric_dim")
+        counts = (
+            "selfie_history",
+            "n_folds",
+            "epochs",
+            "patience",
+            "batch",
+            "n_threads",
+            "text_dim",
+            "photo_filters",
+            "photo_dim",
+            "numeric_dim",
+        )
         bad = [name for name in counts if getattr(self, name) < 1]
-        shares = ("text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos")
+        shares = ("memory", "text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos")
         bad += [name for name in shares if not 0 <= getattr(self, name) < 1]
+        bad += [name for name in ("read_channel",) if not isinstance(getattr(self, name), bool)]
+        bad += [
+            name
+            for name in ("repair_doubt", "early_learning", "mixup", "selfie_certainty", "selfie_noise")
+            if getattr(self, name) < 0
+        ]
+        bad += [] if self.recipe in RECIPES else ["recipe"]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
-            raise ConfigError(f"training cannot use {values}; counts are at least 1 and shares in [0, 1)")
+            raise ConfigError(
+                f"training cannot use {values}; counts are at least 1, shares in [0, 1), recipes {', '.join(RECIPES)}"
+            )
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -1,6 +1,6 @@
 """Training rows: features and targets with their weights, as tensors on one device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from curation.catalog.features import FeatureConfig, Features
 from curation.errors import InputError
-from curation.types import LabelSource, split_violations
+from curation.types import LabelSource, Listing, split_violations
 from trainer.config import TrainConfig
 from trainer.image import PhotoStem
-from trainer.model import Batch
+from trainer.model import Batch, mean_view
 from trainer.text import N_TEXT_BLOCKS, TextBranch
 
 Rows = NDArray[np.int64]  #: row numbers
@@ -32,6 +32,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the labels of N listings come from."""
+
+    said: Sequence[str | None]  #: category that the seller chose
+    sellers: Sequence[str | None]
+    groups: Sequence[str]  #: near-duplicate group
+
+    @classmethod
+    def of(cls, listings: Sequence[Listing], groups: Sequence[str]) -> "Origins":
+        """Of these listings."""
+        return cls([one.category for one in listings], [one.seller_ref for one in listings], groups)
+
+
+@dataclass(frozen=True, slots=True)
 class Targets:
     """What is known about N listings, and how much it counts."""
 
@@ -42,6 +56,10 @@ class Targets:
     violation: NDArray[np.float32]  #: (N, V) 0/1
     violation_weight: NDArray[np.float32]  #: (N, V)
     is_verified: NDArray[np.bool_]  #: (N, 2) category, violation
+    is_repaired: NDArray[np.bool_]  #: (N,) category changed without a person
+    said: NDArray[np.int64]  #: (N,) class that the seller chose, -1 = none or not among the classes
+    seller: NDArray[np.int64]  #: (N,) number of the seller, -1 = unknown
+    group: NDArray[np.int64]  #: (N,) number of the near-duplicate group
 
     def __len__(self) -> int:
         return len(self.category)
@@ -52,11 +70,13 @@ def targets(
     violations: Sequence[tuple[str, str] | None],
     policy: tuple[str, ...],
     config: TrainConfig,
+    origins: Origins | None = None,
 ) -> Targets:
     """Targets of labels given as (value, source) per listing, None = unlabelled.
 
     A moderator's word has `verified_weight`. A report is a weak positive; what nobody reported or
-    checked is a weak negative. Raises InputError without any category label.
+    checked is a weak negative. Without `origins` the sellers are unknown and each listing is a group
+    of its own. Raises InputError without any category label.
     """
     classes = tuple(sorted({label[0] for label in categories if label}))
     if not classes:
@@ -70,7 +90,26 @@ def targets(
     present = np.array([[name in found for name in policy] for found in named], np.float32).reshape(-1, len(policy))
     weak = np.where(present > 0, config.reported_weight, config.unreported_weight)
     violation_weight = np.where(verified[:, 1:], config.verified_weight, weak).astype(np.float32)
-    return Targets(classes, policy, category, weight.astype(np.float32), present, violation_weight, verified)
+    repaired = np.array([label is not None and label[1] == LabelSource.REFURBISHED for label in categories], bool)
+    said, seller, group = _origins(origins, categories, index)
+    return Targets(
+        classes, policy, category, weight.astype(np.float32), present, violation_weight, verified, repaired, said, seller, group
+    )
+
+
+def _origins(
+    origins: Origins | None, categories: Sequence[tuple[str, str] | None], index: Mapping[str, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    n = len(categories)
+    if origins is None:
+        origins = Origins([label and label[0] for label in categories], [None] * n, [str(row) for row in range(n)])
+    said = np.array([index.get(path or "", -1) for path in origins.said], np.int64)
+    return said, _numbered(origins.sellers), _numbered(origins.groups)
+
+
+def _numbered(names: Sequence[str | None]) -> NDArray[np.int64]:
+    numbers = {name: at for at, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
+    return np.array([-1 if name is None else numbers[name] for name in names], np.int64)
 
 
 def _is_verified(label: tuple[str, str] | None) -> bool:
@@ -134,6 +173,13 @@ class Table:
         """What is known about the category of these rows."""
         at = torch.from_numpy(rows).to(self.device)
         return Wanted(at, self._category[at].clamp_min(0), self._category_weight[at], self._is_verified[at])
+
+    @torch.no_grad()
+    def photos(self, rows: Rows) -> NDArray[np.float32]:
+        """Mean view (B, F) of these rows, 0 without photos."""
+        parts = [self.batch(rows[at : at + WEIGHED_ROWS]) for at in range(0, len(rows), WEIGHED_ROWS)]
+        found: NDArray[np.float32] = torch.cat([mean_view(part.views.float(), part.mask) for part in parts]).cpu().numpy()
+        return found
 
     def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:
         """The weighed n-grams of these rows (B, n_buckets), each block times its `scale` (n_blocks,)."""

@@ -1,7 +1,7 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,13 +13,15 @@ from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import ONNX_SUFFIX, Scorer, Scores
 from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
-from curation.release import gates, registry, snapshot
+from curation.quality.validate import OutOfSample
+from curation.release import gates, noise, registry, snapshot
 from curation.release.gates import Candidate, Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, suspects
+from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
-from trainer import data, evaluate, folds, loop, onnx
+from trainer import data, evaluate, evidence, folds, loop, onnx
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.rows import SnapshotRows, load, trained_on
@@ -48,6 +50,8 @@ class Outcome:
     """All that a run found out, ready to be stored in one short transaction."""
 
     suspects: dict[Question, list[Suspect]]
+    held_out: OutOfSample
+    opinion: Opinion  #: what the labels of these rows should be changed to
     artifact: onnx.Artifact
     verdict: Verdict
     report: dict[str, Any]
@@ -74,7 +78,7 @@ def detect(
     with stages.stage("read"):
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)
-        wanted = data.targets(rows.category, rows.violation, policy, config)
+        wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
     with stages.stage("features"):
         cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
         features = Featurizer(shape).transform(rows.listings, workspace.media, cache)
@@ -84,8 +88,11 @@ def detect(
         assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
         held_out = folds.held_out(table, assigned, config, stages.lost)
     with stages.stage("suspects"):
-        found, about_folds = _suspects(rows, held_out, wanted)
-        probs_sha256 = probabilities.store(workspace.files, held_out.category)
+        with workspace.db.read() as session:
+            audited = noise.audit_refs(session)
+        found, about_folds = _suspects(rows, held_out, wanted, audited)
+        probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category)
+        opinion = Opinion(*evidence.opinion(table, held_out.category.pred_probs))
     with stages.stage("fit"):
         fitted = loop.fit(table, train, validation, config=config, lost=stages.lost)
     about_fit = _about_fit(fitted, table, train, validation)
@@ -104,7 +111,7 @@ def detect(
         **judged.report,
         probabilities.REPORT_KEY: probs_sha256,
     }
-    return Outcome(found, artifact, judged.verdict, report)
+    return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
 
 
 def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
@@ -118,12 +125,12 @@ def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows,
 
 
 def _suspects(
-    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets
+    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets, audited: Collection[str]
 ) -> tuple[dict[Question, list[Suspect]], dict[str, Any]]:
     """The ranking of both questions over the labels as they are now, and figures about the folds."""
     category, violation = rows.labels()
     found = suspects.from_predictions(
-        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation
+        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation, audited
     )
     known = wanted.category >= 0
     agrees = held_out.category.pred_probs[known].argmax(1) == wanted.category[known]

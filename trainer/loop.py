@@ -12,12 +12,12 @@ from torch import Tensor
 
 from curation.catalog.features import Features
 from curation.errors import InputError, StaleLease, shorten
-from trainer import violations
+from trainer import recipes, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem
-from trainer.model import Detector, mean_view
-from trainer.objective import CrossEntropy, Objective, autocast, negative_log_likelihood
+from trainer.model import Detector
+from trainer.objective import Objective, autocast, negative_log_likelihood
 from trainer.text import idf
 
 EVALUATION_BATCH = 512
@@ -64,7 +64,7 @@ def fit(
     *,
     config: TrainConfig,
     lost: Callable[[], bool] = lambda: False,
-    objective: Objective | None = None,
+    objective: Callable[[Table, Rows], Objective] | None = None,
 ) -> Fitted:
     """Fit a detector on the training rows; with validation rows stop early and set the temperature.
 
@@ -72,7 +72,8 @@ def fit(
     batch's listings, and StaleLease once `lost()` is true between epochs.
     """
     started_s = time.monotonic()
-    detector, objective = start(table, train, config), objective or CrossEntropy()
+    detector = start(table, train, config)
+    minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
     rng = np.random.default_rng(config.seed)
     optimizer = _optimizer(detector, config)
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
@@ -81,8 +82,8 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
-        objective.begin(epoch)
-        trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, objective)
+        minimised.begin(epoch)
+        trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, minimised)
         losses.append(_evaluated(detector, table, validation) if len(validation) else trained)
         if losses[-1] < best.loss or not len(validation):
             best = _Best(losses[-1], epoch, {name: value.clone() for name, value in detector.state_dict().items()})
@@ -111,12 +112,10 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
 @torch.no_grad()
 def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
     wanted = table.targets
-    parts = [table.batch(part) for part in _parts(rows, EVALUATION_BATCH)]
-    photos = torch.cat([mean_view(part.views.float(), part.mask) for part in parts])
-    numbers = torch.cat([(part.numeric - detector.numeric_mean) / detector.numeric_std for part in parts])
+    numbers = (torch.from_numpy(table.features.numeric[rows]).to(table.device) - detector.numeric_mean) / detector.numeric_std
     found = violations.fit(
         table.sparse(rows, detector.text.direct_scale),
-        photos.cpu().numpy(),
+        table.photos(rows),
         numbers.cpu().numpy(),
         wanted.violation[rows],
         wanted.violation_weight[rows],

@@ -6,7 +6,7 @@ in the worker fenced together with the job, so a run that lost its lease leaves 
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,7 +20,7 @@ from curation.errors import StaleLease
 from curation.release import policy, registry, snapshot
 from curation.release.gates import Check, Verdict
 from curation.release.registry import Model
-from curation.review import suspects
+from curation.review import probabilities, repair, suspects
 from curation.settings import Settings
 from curation.store import jobs
 from curation.store.jobrun import JobRun
@@ -129,6 +129,7 @@ def _conclude(
     outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
     for question, found in outcome.suspects.items():
         suspects.replace(session, question, found, run_id=begun.run_id)
+    repaired = _repaired(session, begun, outcome, settings.repair_precision, now=now)
     model = registry.add_model(
         session,
         run_id=begun.run_id,
@@ -143,13 +144,21 @@ def _conclude(
         registry.promote(session, model.name, by=BY, reason=verdict.words, now=now, files=workspace.files)
     n_seconds = time.monotonic() - begun.started_s
     about = {"run_id": begun.run_id, "model": model.name, "state": state, "snapshot": begun.snapshot_sha256}
-    report: dict[str, Any] = plain({**about, **outcome.report, "seconds": {**stages.seconds, "total": round(n_seconds, 2)}})
+    seconds = {**stages.seconds, "total": round(n_seconds, 2)}
+    report: dict[str, Any] = plain({**about, **outcome.report, "repair": repaired, "seconds": seconds})
     report["challenger"]["name"] = model.name
     registry.finish_run(session, begun.run_id, state=state, report=report, n_seconds=n_seconds, now=now)
     if settings.label_studio_url:
         jobs.enqueue(session, "refresh", {"run_id": begun.run_id}, key="refresh", now=now)
     policy.consider(session, settings, now=now)
     return report
+
+
+def _repaired(session: Session, begun: Begun, outcome: Outcome, target: float, *, now: datetime) -> dict[str, Any]:
+    """Change what moderators' answers certify; the figures, with what was done."""
+    sha256 = outcome.report[probabilities.REPORT_KEY]
+    planned = repair.plan(session, begun.run_id, outcome.held_out, target=target, opinion=outcome.opinion, sha256=sha256)
+    return {**repair.report(planned), **asdict(repair.apply(session, planned, now=now))}
 
 
 def _against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:

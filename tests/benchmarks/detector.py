@@ -155,6 +155,17 @@ def real(folder: Path, source: Path) -> tuple[Workspace, Catalog]:
     return workspace, _catalog(found, given, given, [join_violations(listing.flags) for listing in found], PROXIES)
 
 
+def ingested(folder: Path, file: Path, mapping: str, leave_out: tuple[str, ...] = ()) -> tuple[Workspace, Catalog]:
+    """A real table with its photos, by one of the documented mappings; some categories are no categories."""
+    home = folder / "home"
+    options = ("--images", str(file.parent / "images"), "--map", str(ROOT / f"docs/mappings/{mapping}.toml"))
+    _ingest(home, file, {}, *options)
+    workspace, found = _read(home)
+    found = [listing for listing in found if listing.category not in leave_out]
+    given = [str(listing.category) for listing in found]
+    return workspace, _catalog(found, given, given, ["none"] * len(found), ())
+
+
 def generated(folder: Path, options: argparse.Namespace) -> tuple[Workspace, Catalog]:
     """The sample catalog: learn from the sellers, judge by the truth; violations from the truth for both."""
     out, home = folder / "catalog", folder / "home"

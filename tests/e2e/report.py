@@ -1,6 +1,7 @@
 """The table that the demo and the benchmark print."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from curation.console import table
 from curation.quality.metrics import Estimate
@@ -35,7 +36,7 @@ def rows(figures: Figures, answers: Answers) -> list[tuple[str, str]]:
         ("detector, all test listings", " → ".join(map(_percent, figures.accuracies.values())) + "  (against the known truth)"),
         (
             "gate",
-            str(figures.second.get("state")) + ": " + str(figures.second.get("report", {}).get("gate", {}).get("words", "")),
+            f"{figures.second.get('state')}: {_gate(figures.second.get('report', {}))}",
         ),
         (
             "seconds",
@@ -78,6 +79,10 @@ def _detectors(figures: Figures) -> str:
     report = figures.second.get("report", {})
     champion, challenger = report.get("champion") or {}, report.get("challenger") or {}
     return f"{_estimate(champion)} → {_estimate(challenger)}"
+
+
+def _gate(report: Mapping[str, Any]) -> str:
+    return str(report.get("gate", {}).get("words") or report.get("error", ""))
 
 
 def _estimate(found: Mapping[str, object]) -> str:

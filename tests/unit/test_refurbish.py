@@ -1,0 +1,162 @@
+"""What a detector learns from wrong labels: targets, memory, histories, probes and the switches of the recipe."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from sklearn.naive_bayes import ComplementNB
+
+from curation.errors import ConfigError, InputError
+from tests.unit.test_trainer import CONFIG, table
+from trainer import evidence, loop, probe
+from trainer.config import TrainConfig
+from trainer.data import Table
+from trainer.refurbish import Memory, Refurbish, Targets
+from trainer.selfie import History, Selfie
+
+CPU = torch.device("cpu")
+WRONG = 2  #: a row that `noisy` gives a wrong label
+
+
+def noisy(tmp_path: Path, n: int = 120) -> tuple[Table, np.ndarray]:
+    """A table of which about every sixth label is wrong, and the true classes."""
+    rng = np.random.default_rng(0)
+    made = table(tmp_path, n)
+    true = made.targets.category.copy()
+    said = np.where(rng.random(n) < 0.17, (true + rng.integers(1, 3, n)) % 3, true)
+    wanted = replace(made.targets, category=said, said=said)
+    return Table(made.features, made.shape, wanted, made.stem, CPU), true
+
+
+def test_wrong_labels_are_refurbished_before_training(tmp_path: Path) -> None:
+    """Most targets are right though every sixth label is wrong, and so are the predictions."""
+    made, true = noisy(tmp_path)
+    train = np.arange(100)
+    loop.start(made, train, CONFIG)
+    objective = Refurbish(made, train, CONFIG)
+    best = objective.targets.classes[train].gather(1, objective.targets.p[train].argmax(1, keepdim=True))[:, 0]
+    assert (best.numpy() == true[train]).mean() > 0.95
+    fitted = loop.fit(made, train, np.zeros(0, np.int64), config=CONFIG)
+    assert (loop.predict(fitted.detector, made, np.arange(100, 120))[0].argmax(1) == true[100:]).mean() > 0.9
+
+
+def test_moderators_words_and_certified_repairs_are_targets_as_they_are(tmp_path: Path) -> None:
+    """Whatever the evidence says."""
+    made, _ = noisy(tmp_path)
+    verified, repaired = made.targets.is_verified.copy(), made.targets.is_repaired.copy()
+    verified[0, 0] = repaired[WRONG] = True
+    fixed = Table(made.features, made.shape, replace(made.targets, is_verified=verified, is_repaired=repaired), made.stem, CPU)
+    train = np.arange(120)
+    loop.start(fixed, train, CONFIG)
+    targets = Refurbish(fixed, train, CONFIG).targets
+    assert targets.classes[[0, WRONG], 0].tolist() == fixed.targets.category[[0, WRONG]].tolist()
+    assert targets.p[[0, WRONG], 0].tolist() == [1.0, 1.0]
+
+
+def test_repairs_that_moderators_contradict_are_not_made(tmp_path: Path) -> None:
+    """Verified listings whose sellers were right, however odd they look, forbid repairs; without any the half decides."""
+    made, _ = noisy(tmp_path)
+    rows = np.arange(120)
+    loop.start(made, rows, CONFIG)
+    found, said = evidence.posterior(made, rows), evidence.said_of(made, rows)
+    assert evidence.doubt(found, said) == 0.5
+    trusting = replace(said, truth=said.label)
+    assert evidence.doubt(found, trusting) == 1.0
+    assert (Targets.of(made, rows, found, 1.0).classes[:, 0].numpy() == made.targets.category).all()
+
+
+@pytest.mark.parametrize("recipe", ["refurbish", "selfie", "cross_entropy"])
+def test_every_recipe_trains_and_repeats_itself(tmp_path: Path, recipe: str) -> None:
+    """The same seed gives the same weights."""
+    made, _ = noisy(tmp_path)
+    config = replace(CONFIG, recipe=recipe, early_learning=1.0, mixup=0.5, selfie_noise=0.25)
+    first, second = (loop.fit(made, np.arange(100), np.arange(100, 120), config=config) for _ in range(2))
+    weights = first.detector.state_dict(), second.detector.state_dict()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_the_memory_is_the_running_mean_of_its_largest_classes() -> None:
+    """With few classes it equals the dense target of the paper."""
+    rng = torch.Generator().manual_seed(0)
+    memory, dense = Memory(4, 5, 0.7, CPU), torch.zeros(4, 5)
+    for _ in range(6):
+        probs = torch.softmax(torch.randn(4, 5, generator=rng), 1)
+        dense = 0.7 * dense + 0.3 * probs
+        classes, p = memory.update(torch.arange(4), probs)
+    found = torch.zeros(4, 5).scatter_(1, classes, p)
+    assert torch.allclose(found, dense, atol=2e-3)
+    assert Memory(1, 14_000, 0.7, CPU).classes.element_size() * 8 + 16 <= 32
+
+
+def test_a_history_is_certain_when_its_predictions_agree() -> None:
+    """Not before it is full, and not any longer once they differ: nothing is frozen in."""
+    history, row = History(2, 14_000, 4, CPU), torch.tensor([0])
+    for predicted in (7, 7, 7):
+        history.record(row, torch.tensor([predicted]))
+    assert history.certainty(row)[1].item() == 1
+    history.record(row, torch.tensor([7]))
+    mode, entropy = history.certainty(row)
+    assert (mode.item(), round(entropy.item(), 6)) == (7, 0)
+    history.record(row, torch.tensor([9]))
+    mode, entropy = history.certainty(row)
+    assert mode.item() == 7 and entropy.item() == pytest.approx(0.5623 / np.log(4), abs=1e-3)
+    assert history.ring.element_size() * 15 + 1 <= 32
+
+
+def test_a_long_history_keeps_the_newest_predictions() -> None:
+    """The ring goes round, also where its counter would overflow."""
+    history, row = History(1, 10, 3, CPU), torch.tensor([0])
+    for predicted in range(300):
+        history.record(row, torch.tensor([predicted % 10]))
+    assert sorted(history.ring[0].tolist()) == [7, 8, 9]
+
+
+def test_selfie_leaves_out_large_losses_and_corrects_agreed_labels(tmp_path: Path) -> None:
+    """After the warm-up its labels are better than the given ones."""
+    made, true = noisy(tmp_path)
+    config = replace(CONFIG, recipe="selfie", selfie_noise=0.25, selfie_history=3, selfie_warmup=3)
+    kept: list[Selfie] = []
+
+    def keeping(of: Table, train: np.ndarray) -> Selfie:
+        kept.append(Selfie(of, train, config))
+        return kept[-1]
+
+    loop.fit(made, np.arange(120), np.zeros(0, np.int64), config=config, objective=keeping)
+    assert (kept[0].corrected.numpy() == true).mean() > (made.targets.category == true).mean()
+
+
+def test_the_text_probe_is_complement_naive_bayes() -> None:
+    """As scikit-learn has it, for rows that its fold left out."""
+    rng = np.random.default_rng(0)
+    rows = csr_matrix(rng.poisson(0.4, (60, 30)).astype(float))
+    labels, folds = rng.integers(3, size=60), np.arange(60) % 2
+    found = probe.text_scores(rows, labels, folds, 3)
+    theirs = ComplementNB(alpha=probe.SMOOTHING / 3).fit(rows[folds == 1], labels[folds == 1])
+    assert (found[folds == 0].argmax(1) == theirs.predict(rows[folds == 0])).mean() > 0.9
+
+
+def test_a_probe_does_not_see_the_row_it_judges() -> None:
+    """Another label of one row changes nothing in its own fold."""
+    rng = np.random.default_rng(0)
+    rows, photos = csr_matrix(rng.random((40, 12))), rng.normal(size=(40, 300))
+    labels, folds = rng.integers(3, size=40), np.arange(40) % 4
+    other = np.where(np.arange(40) == 0, (labels + 1) % 3, labels)
+    held = folds == 0
+    for scores in (probe.text_scores, probe.photo_scores):
+        np.testing.assert_allclose(
+            scores(rows if scores is probe.text_scores else photos, labels, folds, 3)[held],  # type: ignore[arg-type]
+            scores(rows if scores is probe.text_scores else photos, other, folds, 3)[held],  # type: ignore[arg-type]
+        )
+
+
+def test_wrong_switches_are_refused() -> None:
+    """With their values."""
+    with pytest.raises(ConfigError, match="recipe='magic'"):
+        TrainConfig(recipe="magic")
+    with pytest.raises(ConfigError, match=r"memory=1\.5"):
+        TrainConfig(memory=1.5)
+    with pytest.raises(InputError, match="history of 16"):
+        History(1, 3, 16, CPU)

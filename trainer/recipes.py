@@ -1,0 +1,14 @@
+"""Which objective a run minimises."""
+
+from trainer.config import TrainConfig
+from trainer.data import Rows, Table
+from trainer.objective import CrossEntropy, Objective
+from trainer.refurbish import Refurbish
+from trainer.selfie import Selfie
+
+
+def objective(table: Table, train: Rows, validation: Rows, config: TrainConfig) -> Objective:
+    """The objective of `config.recipe` over the training rows; validation rows are never learnt from."""
+    if config.recipe == "refurbish":
+        return Refurbish(table, train, config, validation)
+    return Selfie(table, train, config) if config.recipe == "selfie" else CrossEntropy()

@@ -1,0 +1,149 @@
+"""The refurbish-and-clean loss: learn from what labels probably should be, and from what was learnt first.
+
+Three parts, each with its switch in `TrainConfig`:
+
+- *Refurbished targets* (`read_channel`): the target of a listing is the posterior of its true class, from probes
+  that cannot learn a single listing by heart and from the record of its class and seller (`trainer.evidence`),
+  where what was said is doubted enough; elsewhere it is what was said. How much is enough, moderators' decisions
+  say: where repairs would be right less often than sellers, none are made. Nothing is frozen in: each run reads it
+  anew. What moderators decided, and repairs that kept the promised precision, are targets as they are.
+- *Early-learning regularisation* (Liu et al., NeurIPS 2020, equation 6; `early_learning`): a network learns what
+  labels have in common before it learns the exceptions. A running mean of each listing's predictions, of which the
+  eight largest are kept, holds it to what it said first.
+- *Mixup* of joint embeddings (Zhang et al., ICLR 2018; Verma et al., ICML 2019; `mixup`).
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curation.quality.channel import Posterior
+from trainer import evidence
+from trainer.config import TrainConfig
+from trainer.data import Rows, Table, Wanted
+from trainer.model import Batch, Detector
+from trainer.objective import weighted
+
+N_REMEMBERED = 8
+MIN_TARGET = 0.02
+"""Less probable classes are left out of a target."""
+
+ALMOST_ONE = 1 - 1e-4
+NEVER = 1.0
+
+
+class Refurbish:
+    """The objective over the training rows of a table."""
+
+    def __init__(self, table: Table, train: Rows, config: TrainConfig, verified: Rows | None = None) -> None:
+        self.config = config
+        self.found: Posterior | None = None
+        self.doubt = NEVER
+        if config.read_channel:
+            rows = train if verified is None else np.concatenate([train, verified])
+            self.found = evidence.posterior(table, rows)
+            self.doubt = config.repair_doubt or evidence.doubt(self.found, evidence.said_of(table, rows))
+        self.targets = Targets.of(table, train, self.found, self.doubt)
+        self.memory = Memory(len(table), len(table.targets.classes), config.memory, table.device)
+        self._mix = np.random.default_rng(config.seed)
+
+    def begin(self, epoch: int) -> None:
+        """Nothing changes between epochs."""
+
+    def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
+        joint = detector.embed(batch)
+        classes, p = self.targets.of_rows(wanted.rows)
+        if self.config.mixup:
+            return self._mixed(detector, joint, classes, p, wanted)
+        log_probs = detector.category(joint)
+        losses = cross_entropy(log_probs, classes, p)
+        if self.config.early_learning:
+            losses = losses + self._regulariser(log_probs, wanted)
+        return weighted(losses, wanted.weight)
+
+    def _regulariser(self, log_probs: Tensor, wanted: Wanted) -> Tensor:
+        probs = log_probs.exp()
+        classes, p = self.memory.update(wanted.rows, probs.detach())
+        agreement = (probs.gather(1, classes) * p).sum(1).clamp(max=ALMOST_ONE)
+        return self.config.early_learning * torch.log1p(-agreement) * ~wanted.is_verified
+
+    def _mixed(self, detector: Detector, joint: Tensor, classes: Tensor, p: Tensor, wanted: Wanted) -> Tensor:
+        share = float(self._mix.beta(self.config.mixup, self.config.mixup))
+        share = max(share, 1 - share)
+        other = torch.from_numpy(self._mix.permutation(len(joint))).to(joint.device)
+        log_probs = detector.category(share * joint + (1 - share) * joint[other])
+        losses = share * cross_entropy(log_probs, classes, p) + (1 - share) * cross_entropy(log_probs, classes[other], p[other])
+        if self.config.early_learning:
+            with torch.no_grad():
+                plain = detector.category(joint).exp()
+            near, q = self.memory.update(wanted.rows, plain)
+            probs = log_probs.exp()
+            own, others = (probs.gather(1, at) * weight for at, weight in ((near, q), (near[other], q[other])))
+            agreement = (share * own.sum(1) + (1 - share) * others.sum(1)).clamp(max=ALMOST_ONE)
+            losses = losses + self.config.early_learning * torch.log1p(-agreement) * ~wanted.is_verified
+        return weighted(losses, wanted.weight)
+
+
+class Targets:
+    """What each row of a table should be taken for: a few classes with their probabilities."""
+
+    def __init__(self, classes: Tensor, p: Tensor) -> None:
+        self.classes, self.p = classes, p  # (N, k)
+
+    @classmethod
+    def of(cls, table: Table, train: Rows, found: Posterior | None, doubt: float) -> "Targets":
+        """The posterior where the label is doubted and no better is known, else the label as it is.
+
+        The first rows of `found` are those of `train`.
+        """
+        wanted = table.targets
+        k = min(N_REMEMBERED, len(wanted.classes))
+        classes = np.zeros((len(table), k), np.int64)
+        p = np.zeros((len(table), k), np.float32)
+        classes[:, 0], p[:, 0] = np.maximum(wanted.category, 0), 1.0
+        if found is not None:
+            is_open = (found.wrong[: len(train)] > doubt) & ~(wanted.is_verified[train, 0] | wanted.is_repaired[train])
+            rows, posterior = train[is_open], found.p[: len(train)][is_open]
+            best = np.argsort(-posterior, axis=1, kind="stable")[:, :k]
+            kept = np.take_along_axis(posterior, best, 1)
+            kept[kept < MIN_TARGET] = 0.0
+            width = best.shape[1]
+            classes[rows, :width] = np.take_along_axis(found.classes[: len(train)][is_open], best, 1)
+            p[rows, :width] = kept / kept.sum(1, keepdims=True)
+        return cls(torch.from_numpy(classes).to(table.device), torch.from_numpy(p).to(table.device))
+
+    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes and probabilities (B, k)."""
+        return self.classes[rows], self.p[rows]
+
+
+class Memory:
+    """A running mean of each row's predictions, the largest few of them: 32 bytes a row, whatever the number of classes.
+
+    With all classes kept it is the target of early-learning regularisation, t <- memory t + (1 - memory) p.
+    """
+
+    def __init__(self, n_rows: int, n_classes: int, memory: float, device: torch.device) -> None:
+        self.memory, k = memory, min(N_REMEMBERED, n_classes)
+        self.classes = torch.zeros(n_rows, k, dtype=torch.int16 if n_classes < 2**15 else torch.int32, device=device)
+        self.p = torch.zeros(n_rows, k, dtype=torch.float16, device=device)
+
+    @torch.no_grad()
+    def update(self, rows: Tensor, probs: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in (B, K) predictions of these rows; their classes and means (B, k) after it."""
+        held, kept = self.classes[rows].long(), self.p[rows].float()
+        k = held.shape[1]
+        new_p, new = probs.topk(k, dim=1)
+        known = kept > 0
+        means = torch.where(known, self.memory * kept + (1 - self.memory) * probs.gather(1, held), torch.zeros_like(kept))
+        repeated = ((new[:, :, None] == held[:, None, :]) & known[:, None, :]).any(2)
+        fresh = torch.where(repeated, torch.zeros_like(new_p), (1 - self.memory) * new_p)
+        p, at = torch.cat([means, fresh], 1).topk(k, dim=1)
+        classes = torch.cat([held, new], 1).gather(1, at)
+        self.classes[rows], self.p[rows] = classes.to(self.classes.dtype), p.to(self.p.dtype)
+        return classes, p
+
+
+def cross_entropy(log_probs: Tensor, classes: Tensor, p: Tensor) -> Tensor:
+    """(B,) cross-entropy of (B, K) log-probabilities against sparse targets (B, k)."""
+    return -(log_probs.gather(1, classes) * p).sum(1)
