@@ -106,4 +106,5 @@ def wilson(
     share = n_hits / trials
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return share, np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
+    low, high = np.fmin(middle - half, share), np.fmax(middle + half, share)  # rounding may pass a share of 0 or 1
+    return share, np.maximum(low, 0.0), np.minimum(high, 1.0)
