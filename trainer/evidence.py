@@ -23,7 +23,7 @@ MIN_PROBABILITY = 1e-9
 PHOTO_SCALES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, np.inf)
 
 
-DOUBTS = (0.5, 0.65, 0.8, 0.9, 1.0)
+DOUBTS = (0.8, 0.9, 0.95, 1.0)
 """How probably wrong a label must be to be repaired; 1 = nothing is. Without verified listings the first."""
 
 MIN_VERIFIED = 20

@@ -8,9 +8,11 @@ Somebody with a listing of true class y says class s with probability
 and the posterior of the true class is q(y | x) T(y, s) / sum (Dawid and Skene 1979, with the model's evidence q as
 prior; transitions as in Patrini et al., CVPR 2017). The rates e and the confusions C are estimated by EM from all
 rows together, each row left out of what it is judged by. A rate is shared by the class and by whoever said it: the
-log odds of a class's rate and of a seller's record add up, so that careless sellers are doubted sooner. Rates are drawn
-to the common one, confusions to the siblings of the class, each by a stated number of rows. Evidence is a sum of
-views (text, photos, …), each divided by a scale that makes the labels most likely.
+log odds of a class's rate and of a seller's record add up, so that careless sellers are doubted sooner. What
+moderators decided tells confusions and sellers' records; the rates of classes are those of the undecided rows, because
+moderators were asked where something looked wrong. Rates are drawn to the common one, confusions to the siblings of
+the class, each by a stated number of rows. Evidence is a sum of views (text, photos, …), each divided by a scale
+that makes the labels most likely.
 
 Only candidates are looked at: cost and memory are O(N k), whatever the number of classes.
 """
@@ -156,10 +158,12 @@ class _Channel:
         """(N, k) probability of what was said, for each candidate as the truth; the row itself left out of the counts."""
         mass = p * self.spoken[:, None]
         moved = np.where(self.is_said, 0.0, mass)
-        total, left = self._per_class(mass), self._per_class(moved)
-        common = float(np.clip(moved.sum() / max(int(self.spoken.sum()), 1), *RATE_BOUNDS))
-        own = (left[self.classes] - moved + CLASS_PRIOR * common) / (total[self.classes] - mass + CLASS_PRIOR)
-        rate = expit(_log_odds(own) + self._seller_shift(moved.sum(1), common)[:, None])
+        open_mass, open_moved = mass * ~self.decided[:, None], moved * ~self.decided[:, None]
+        total, left = self._per_class(open_mass), self._per_class(open_moved)
+        common = self._share(open_moved, self.spoken & ~self.decided)
+        own = (left[self.classes] - open_moved + CLASS_PRIOR * common) / (total[self.classes] - open_mass + CLASS_PRIOR)
+        rate = expit(_log_odds(own) + self._seller_shift(moved.sum(1), self._share(moved, self.spoken))[:, None])
+        left = self._per_class(moved)
         counts = np.bincount(self.pair.ravel(), weights=moved.ravel())
         confusion = counts[self.pair] - moved + CONFUSION_PRIOR * self.unseen
         return self._joined(np.clip(rate, *RATE_BOUNDS), confusion / (left[self.classes] - moved + CONFUSION_PRIOR))
@@ -172,6 +176,10 @@ class _Channel:
     def _per_class(self, mass: Floats) -> Floats:
         found: Floats = np.bincount(self.classes.ravel(), weights=mass.ravel(), minlength=self.n_classes).astype(np.float64)
         return found
+
+    @staticmethod
+    def _share(moved: Floats, among: NDArray[np.bool_]) -> float:
+        return float(np.clip(moved.sum() / max(int(among.sum()), 1), *RATE_BOUNDS))
 
     def _seller_shift(self, wrong: Floats, common: float) -> Floats:
         """(N,) log odds of a seller's other labels being wrong, against everybody's."""

@@ -57,12 +57,12 @@ def test_moderators_words_and_certified_repairs_are_targets_as_they_are(tmp_path
 
 
 def test_repairs_that_moderators_contradict_are_not_made(tmp_path: Path) -> None:
-    """Verified listings whose sellers were right, however odd they look, forbid repairs; without any the half decides."""
+    """Verified listings whose sellers were right, however odd they look, forbid repairs; without any the usual doubt is enough."""
     made, _ = noisy(tmp_path)
     rows = np.arange(120)
     loop.start(made, rows, CONFIG)
     found, said = evidence.posterior(made, rows), evidence.said_of(made, rows)
-    assert evidence.doubt(found, said) == 0.5
+    assert evidence.doubt(found, said) == evidence.DOUBTS[0]
     trusting = replace(said, truth=said.label)
     assert evidence.doubt(found, trusting) == 1.0
     assert (Targets.of(made, rows, found, 1.0).classes[:, 0].numpy() == made.targets.category).all()
