@@ -57,7 +57,7 @@ def test_moderators_words_and_certified_repairs_are_targets_as_they_are(tmp_path
 
 
 def test_repairs_that_moderators_contradict_are_not_made(tmp_path: Path) -> None:
-    """Verified listings whose sellers were right, however odd they look, forbid repairs; without any the usual doubt is enough."""
+    """Verified listings whose sellers were right forbid repairs, however odd they look; without any the usual doubt is enough."""
     made, _ = noisy(tmp_path)
     rows = np.arange(120)
     loop.start(made, rows, CONFIG)
