@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     audit_share: float = Field(0.12, ge=0, le=1, description="share of a batch drawn uniformly, to measure noise without bias")
     violation_share: float = Field(0.10, ge=0, le=1, description="share of a batch that was reported or that the model flags")
     blind_share: float = Field(0.05, ge=0, le=1, description="share of a batch shown without suggestion")
-    second_opinion_share: float = Field(0.1, ge=0, le=1, description="share of a batch asked of two people")
+    second_opinion_share: float = Field(0.1, ge=0, le=1, description="share of a batch that may be second opinions, at most")
 
     retrain_min_corrections: int = Field(100, ge=1, description="distinct corrected listings since the last run")
     retrain_min_per_question: int = Field(20, ge=0, description="decisions on a question before its head is judged by them")

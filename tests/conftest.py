@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from hypothesis import settings as examples
 from sqlalchemy import create_engine, text
 
 from curation import settings as settings_module
@@ -16,6 +17,10 @@ from curation.store.db import Database
 from curation.store.workspace import Workspace
 from webhooks import service
 from webhooks.app import create_app
+
+examples.register_profile("steady", derandomize=True)
+examples.register_profile("explore")
+examples.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))  # the same examples every time, unless asked to explore
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

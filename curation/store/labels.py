@@ -142,7 +142,7 @@ def set_crowd(
     evidence: Mapping[str, Any],
     now: datetime,
 ) -> int:
-    """Set labels where cleanlab's multi-annotator consensus decides; how many changed.
+    """Set labels where the consensus of several annotators decides; how many changed.
 
     `consensus`: listing id → (value, quality in [0, 1]). A listing without votes is left alone.
     """
