@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,14 @@ def of_refs(oos: OutOfSample | SparseOutOfSample, refs: Collection[str]) -> OutO
     if isinstance(oos, SparseOutOfSample):
         return SparseOutOfSample(oos.store.take(rows), oos.classes, names, folds)
     return OutOfSample(oos.pred_probs[rows], oos.classes, names, folds)
+
+
+@overload
+def renamed(oos: OutOfSample, names: Mapping[str, str]) -> OutOfSample: ...
+
+
+@overload
+def renamed(oos: SparseOutOfSample, names: Mapping[str, str]) -> OutOfSample | SparseOutOfSample: ...
 
 
 def renamed(oos: OutOfSample | SparseOutOfSample, names: Mapping[str, str]) -> OutOfSample | SparseOutOfSample:

@@ -1,6 +1,5 @@
 """Every listing beside its label, what the seller said, and what the newest run's held-out model says."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from curation.errors import NotFoundError
+from curation.quality.held_out import renamed
 from curation.quality.metrics import Estimate
 from curation.quality.validate import UNLABELLED, OutOfSample
 from curation.release import noise
@@ -96,7 +96,7 @@ def _joined(session: Session, run_id: int, oos: OutOfSample) -> Judged:
         .order_by(ListingRow.id)
     ).all()
     renames, audited = renamed_paths(session), noise.audit_refs(session)
-    oos = _renamed(oos, renames)
+    oos = renamed(oos, renames)
     row_of = {ref: i for i, ref in enumerate(oos.refs)}
     return Judged(
         run_id,
@@ -111,15 +111,3 @@ def _joined(session: Session, run_id: int, oos: OutOfSample) -> Judged:
         listed_at=tuple(row.listed_at for row in rows),
         created_at=tuple(row.created_at for row in rows),
     )
-
-
-def _renamed(oos: OutOfSample, renames: Mapping[str, str]) -> OutOfSample:
-    """The classes by their present paths; the columns of classes that were merged since are added up."""
-    paths = [renames.get(path, path) for path in oos.classes]
-    present = list(dict.fromkeys(paths))
-    if present == list(oos.classes):
-        return oos
-    into = np.array([present.index(path) for path in paths])
-    probs = np.zeros((len(oos.refs), len(present)), dtype=oos.pred_probs.dtype)
-    np.add.at(probs.T, into, oos.pred_probs.T)
-    return OutOfSample(probs, tuple(present), oos.refs, oos.folds)

@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 
 from curation.errors import InputError, NotFoundError, ProbabilityError, shorten
 from curation.quality import repair
+from curation.quality.held_out import renamed
 from curation.quality.repair import Promise
 from curation.quality.sparse import TopK
 from curation.quality.validate import UNLABELLED, OutOfSample, check
 from curation.release.labels import renamed_paths
 from curation.review.probabilities import REPORT_KEY
-from curation.review.repair_evidence import QUESTION, Opinion, Placed, evidence, placed, present, voted
+from curation.review.repair_evidence import QUESTION, Opinion, Placed, evidence, placed, voted
 from curation.store import labels
 from curation.store.tables import LabelRow, ListingRow, RunRow
 from curation.store.workspace import get_state, lock_state, set_state
@@ -83,7 +84,7 @@ def plan(
     """
     check(oos)
     renames = renamed_paths(session)
-    oos = present(oos, renames) if opinion is None else oos
+    oos = renamed(oos, renames) if opinion is None else oos
     rows = placed(session, oos, renames)
     opinion = _checked(opinion or _by_model(oos, rows), oos)
     suggested = [renames.get(oos.classes[k], oos.classes[k]) for k in opinion.suggested.tolist()]

@@ -120,14 +120,3 @@ def _unread(session: Session) -> set[str]:
     )
     refs = [ref for ref in session.execute(query.distinct()).scalars() if ref is not None]
     return {ref for ref in refs if all(map(annotations.is_rubber_stamp, annotations.votes(session, ref, QUESTION)))}
-
-
-def present(oos: OutOfSample, renames: Mapping[str, str]) -> OutOfSample:
-    """The classes by their present paths; columns of classes that were merged since are added up."""
-    paths = [renames.get(path, path) for path in oos.classes]
-    classes = tuple(dict.fromkeys(paths))
-    if classes == oos.classes:
-        return oos
-    probs = np.zeros((len(oos.refs), len(classes)), dtype=oos.pred_probs.dtype)
-    np.add.at(probs.T, [classes.index(path) for path in paths], oos.pred_probs.T)
-    return OutOfSample(probs, classes, oos.refs, oos.folds)
