@@ -1,9 +1,7 @@
 """Commands: `suspects`, and `review select|list`."""
 
-import csv
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +38,9 @@ def suspects(session: console.Session, question: str, out: Path | None, limit: i
         raise NotFoundError("there is no ranking yet; run: refurbish retrain")
     n_issues = sum(row["is_issue"] for row in rows)
     if out is not None:
-        _write(rows, out)
+        from curation.review import tables
+
+        tables.write(rows, COLUMNS, out, {".parquet": _parquet})
         console.emit({"question": question, "n_rows": len(rows), "n_issues": n_issues, "out": str(out)}, as_json=as_json)
         return
     shown = rows[:30]
@@ -126,33 +126,7 @@ def _row(rank: int, suspect: Suspect) -> dict[str, Any]:
     }
 
 
-def _write(rows: list[dict[str, Any]], out: Path) -> None:
-    """In the format that the suffix of `out` says."""
-    from curation.store.files import write_atomic
-
-    encoders = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
-    encode = encoders.get(out.suffix.lower())
-    if encode is None:
-        raise InputError(f"--out {out} has no known suffix; use .csv, .jsonl or .parquet")
-    write_atomic(out, encode(rows))
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    """No cell can start a formula; a missing value is empty."""
-    from curation.release.formats import defuse
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS)
-    writer.writeheader()
-    writer.writerows({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
-    return out.getvalue().encode()
-
-
-def _jsonl(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
-
-
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
+def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,8 +1,5 @@
 """Commands: `categories` (which ones mislead sellers) and `periods` (accuracy and noise over time)."""
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation import console
-from curation.errors import InputError
 
 if TYPE_CHECKING:
     from curation.quality.metrics import Estimate
@@ -35,7 +31,7 @@ def categories(session: console.Session, root: str | None, top: int | None, out:
     categories a listing could be in; `elsewhere` the share of listings that the model would put into
     another category; `noise` the estimated share of wrong labels.
     """
-    from curation.review import breadth, judged
+    from curation.review import breadth, judged, tables
 
     workspace = session.workspace()
     found = breadth.report(workspace, judged.load(workspace), root)
@@ -51,7 +47,7 @@ def categories(session: console.Session, root: str | None, top: int | None, out:
         "verdict": _verdict(found),
     }
     if out is not None:
-        _write(rows, out)
+        tables.write(rows, list(rows[0]) if rows else [], out)
         console.emit(summary | {"out": str(out)}, as_json=as_json)
         return
     result = summary | {
@@ -75,7 +71,7 @@ def periods(session: console.Session, by: str, out: Path | None, as_json: bool) 
     audit sample whose category moderators changed.
     """
     from curation.quality.periods import By
-    from curation.review import judged
+    from curation.review import judged, tables
     from curation.review import periods as over_time
 
     found = over_time.history(judged.load(session.workspace()), By(by))
@@ -90,7 +86,7 @@ def periods(session: console.Session, by: str, out: Path | None, as_json: bool) 
         "verdict": _trend(found),
     }
     if out is not None:
-        _write(rows, out)
+        tables.write(rows, list(rows[0]) if rows else [], out)
         console.emit(summary | {"out": str(out)}, as_json=as_json)
         return
     console.emit(summary | {"periods": rows}, as_json=as_json, human=_chart(found))
@@ -241,29 +237,3 @@ def _shown(share: "Estimate | None", *, percent: bool = True) -> str:
     if not percent:
         return f"{share.value:.1f} [{share.low:.1f}, {share.high:.1f}]"
     return f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {share.n:,}"
-
-
-def _write(rows: list[dict[str, Any]], out: Path) -> None:
-    """In the format that the suffix of `out` says."""
-    from curation.store.files import write_atomic
-
-    encoders = {".csv": _csv, ".jsonl": _jsonl}
-    encode = encoders.get(out.suffix.lower())
-    if encode is None:
-        raise InputError(f"--out {out} has no known suffix; use .csv or .jsonl")
-    write_atomic(out, encode(rows))
-
-
-def _csv(rows: list[dict[str, Any]]) -> bytes:
-    """No cell can start a formula; a missing value is empty."""
-    from curation.release.formats import defuse
-
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
-    return out.getvalue().encode()
-
-
-def _jsonl(rows: list[dict[str, Any]]) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()

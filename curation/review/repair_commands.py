@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from curation.review.repair import Plan
     from curation.store.workspace import Workspace
 
+COLUMNS = ("ref", "given", "suggested", "score")
+
 SHOWN = 20
 """Rows of a table on the terminal; --out and --json hold all."""
 
@@ -42,16 +44,17 @@ def _repair(workspace: "Workspace", out: Path | None, *, dry_run: bool, as_json:
     from dataclasses import asdict
 
     from curation.review import repair as repairs
+    from curation.review import tables
 
-    if out is not None and out.suffix.lower() not in (".csv", ".jsonl"):
-        raise InputError(f"--out {out} has no known suffix; use .csv or .jsonl")
+    if out is not None:
+        tables.check_suffix(out)
     planned = _plan(workspace)
     result: dict[str, Any] = {"is_dry_run": dry_run, **repairs.report(planned)}
     if not dry_run:
         applied = workspace.db.retrying(lambda session: repairs.apply(session, planned, now=workspace.db.now(session)))
         result |= asdict(applied)
     if out is not None:
-        _write(planned, out)
+        tables.write(_rows(planned), COLUMNS, out)
         result["out"] = str(out)
     result["confusions"] = [{"given": given, "suggested": to, "n": n} for (given, to), n in _confusions(planned)]
     if dry_run and out is None:
@@ -117,22 +120,3 @@ def _told(planned: "Plan", result: dict[str, Any]) -> str:
     if "out" in result:
         lines.append(f"The changes are in {result['out']}.")
     return "\n".join(lines)
-
-
-def _write(planned: "Plan", out: Path) -> None:
-    """In the format that the suffix of `out` says; no cell of a .csv can start a formula."""
-    import csv
-    import io
-    import json
-
-    from curation.release.formats import defuse
-    from curation.store.files import write_atomic
-
-    rows, text = _rows(planned), io.StringIO()
-    if out.suffix.lower() == ".jsonl":
-        text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    else:
-        writer = csv.writer(text)
-        writer.writerow(("ref", "given", "suggested", "score"))
-        writer.writerows([defuse(cell) if isinstance(cell, str) else cell for cell in row.values()] for row in rows)
-    write_atomic(out, text.getvalue().encode())
