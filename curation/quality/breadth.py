@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from curation.errors import InputError
-from curation.quality.metrics import Estimate, wilson
+from curation.quality.metrics import Estimate, share
 from curation.quality.validate import UNLABELLED, OutOfSample, check
 
 MIN_LISTINGS = 20
@@ -213,9 +213,3 @@ def by_label(labels: NDArray[np.integer], n_classes: int) -> list[NDArray[np.int
     """The rows of each class 0 … K-1, in order."""
     order = np.argsort(labels, kind="stable").astype(np.int64)
     return [order[first:last] for first, last in pairwise(np.searchsorted(labels[order], np.arange(n_classes + 1)))]
-
-
-def share(k: int, n: int) -> Estimate | None:
-    """`k` of `n` with its 95 % Wilson interval; None where n is 0."""
-    interval = wilson(k, n)
-    return Estimate(k / n, interval.low, interval.high, n) if n else None

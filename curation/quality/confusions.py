@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from curation.quality.breadth import Breadth, by_label, unusual
-from curation.quality.metrics import Estimate, wilson
+from curation.quality.metrics import Estimate, share
 from curation.quality.validate import OutOfSample
 
 MIN_CROSSINGS = 3
@@ -87,8 +87,7 @@ def _confusions(
 ) -> Iterator[Confusion]:
     counts, limit = _counts(breadth), min(TOLD_APART, 1 - noise)
     rows_of = by_label(labels, len(counts))
-    for a, b, n_there, n_back in _mutual(breadth, counts):
-        there, back = _share(n_there, int(counts[a])), _share(n_back, int(counts[b]))
+    for a, b, there, back in _mutual(breadth, counts):
         told = _told_apart(rows_of[a], rows_of[b], a, b, oos, breadth)
         alike = told is not None and told.high < limit
         yield Confusion(a, b, there, back, told, alike and (a in scattered) == (b in scattered))
@@ -112,24 +111,19 @@ def _catch_alls(breadth: Breadth, scattered: dict[int, float], merges: set[tuple
     ways_of = by_label(breadth.crossings[:, 0], len(counts))
     for a, n_groups in scattered.items():
         n, ways = int(counts[a]), breadth.crossings[ways_of[a], 1:].tolist()
-        n_away = sum(n_there for _, n_there in ways)
         chances = [(into[b] - n_there) / max(1, int(counts.sum()) - n - int(counts[b])) for b, n_there in ways]
         targets = tuple(
-            Target(b, _share(n_there, n))
+            Target(b, there)
             for (b, n_there), chance in zip(ways, chances, strict=True)
-            if n_there >= MIN_CROSSINGS and (a, b) not in merges and wilson(n_there, n).low > chance
+            if n_there >= MIN_CROSSINGS and (a, b) not in merges and (there := share(n_there, n)) and there.low > chance
         )
-        if len(targets) > 1:
-            yield CatchAll(a, _share(n_away, n), n_groups, targets)
+        elsewhere = breadth.categories[a].elsewhere
+        if elsewhere and len(targets) > 1:
+            yield CatchAll(a, elsewhere, n_groups, targets)
 
 
-def _share(k: int, n: int) -> Estimate:
-    interval = wilson(k, n)
-    return Estimate(k / n, interval.low, interval.high, n)
-
-
-def _mutual(breadth: Breadth, counts: NDArray[np.int64]) -> Iterator[tuple[int, int, int, int]]:
-    """(a, b, n from a to b, n from b to a), a < b, of the pairs above chance both ways."""
+def _mutual(breadth: Breadth, counts: NDArray[np.int64]) -> Iterator[tuple[int, int, Estimate, Estimate]]:
+    """(a, b, share of a's that goes to b, share of b's that goes to a), a < b, of the pairs above chance both ways."""
     thick = {one.index for one in breadth.estimable}
     sent = {(int(a), int(b)): int(n) for a, b, n in breadth.crossings if n >= MIN_CROSSINGS and a in thick and b in thick}
     into, n_labelled = _sent(breadth), int(counts.sum())
@@ -138,9 +132,9 @@ def _mutual(breadth: Breadth, counts: NDArray[np.int64]) -> Iterator[tuple[int, 
     for a, b, n_there, n_back in pairs[:MAX_PAIRS]:
         n_third = max(1, n_labelled - int(counts[a] + counts[b]))
         chances = (into[b] - n_there) / n_third, (into[a] - n_back) / n_third
-        lows = wilson(n_there, int(counts[a])).low, wilson(n_back, int(counts[b])).low
-        if all(low > chance for low, chance in zip(lows, chances, strict=True)):
-            yield a, b, n_there, n_back
+        there, back = share(n_there, int(counts[a])), share(n_back, int(counts[b]))
+        if there and back and there.low > chances[0] and back.low > chances[1]:
+            yield a, b, there, back
 
 
 def _told_apart(

@@ -56,10 +56,10 @@ def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
     if n == 0:
         return Interval(0.0, 1.0)
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share, spread = k / n, 1 + z**2 / n
-    middle = (share + z**2 / (2 * n)) / spread
-    half = z / spread * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return Interval(max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share)))
+    rate, spread = k / n, 1 + z**2 / n
+    middle = (rate + z**2 / (2 * n)) / spread
+    half = z / spread * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return Interval(max(0.0, min(middle - half, rate)), min(1.0, max(middle + half, rate)))
 
 
 def exact_lower(k: int, n: int, confidence: float = 0.95) -> float:
@@ -69,11 +69,15 @@ def exact_lower(k: int, n: int, confidence: float = 0.95) -> float:
     return 0.0 if k == 0 else float(betaincinv(k, n - k + 1, 1 - confidence))
 
 
-def accuracy(correct: NDArray[np.bool_]) -> Estimate:
-    """Share of True in (N,), with Wilson's interval."""
-    n, k = len(correct), int(np.sum(correct))
+def share(k: int, n: int) -> Estimate | None:
+    """`k` of `n` with its 95 % Wilson interval; None where n is 0."""
     interval = wilson(k, n)
-    return Estimate(k / n if n else float("nan"), interval.low, interval.high, n)
+    return Estimate(k / n, interval.low, interval.high, n) if n else None
+
+
+def accuracy(correct: NDArray[np.bool_]) -> Estimate:
+    """Share of True in (N,), with Wilson's interval; NaN in [0, 1] where N is 0."""
+    return share(int(np.sum(correct)), len(correct)) or Estimate(float("nan"), 0.0, 1.0, 0)
 
 
 def average_precision(truth: NDArray[np.bool_], scores: NDArray[np.floating]) -> float:

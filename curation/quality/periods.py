@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import InputError
-from curation.quality.metrics import Estimate, wilson
+from curation.quality.metrics import Estimate, share
 
 MIN_PERIOD = 10
 """A share of fewer than this says nothing about drift, neither of its own period nor of a later one."""
@@ -71,13 +71,8 @@ def series(
         raise InputError(f"periods go from {period.min()} to {period.max()}; with {n_periods} they must be 0 to {n_periods - 1}")
     total = np.bincount(period[counted], minlength=n_periods)
     right = np.bincount(period[counted & hit], minlength=n_periods)
-    shares = tuple(_share(int(k), int(n)) for k, n in zip(right, total, strict=True))
+    shares = tuple(share(int(k), int(n)) for k, n in zip(right, total, strict=True))
     return Series(shares, _drifts(shares, lower_is_worse))
-
-
-def _share(k: int, n: int) -> Estimate | None:
-    interval = wilson(k, n)
-    return Estimate(k / n, interval.low, interval.high, n) if n else None
 
 
 def _drifts(shares: Sequence[Estimate | None], lower_is_worse: bool) -> tuple[bool, ...]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from curation import __version__
-from curation.quality.metrics import Estimate
-from curation.release.noise import share
+from curation.quality.metrics import Estimate, share
 from curation.release.rows import COLUMNS, Content, Row
 from curation.release.snapshot import Snapshot
 from curation.types import LabelSource, Question, Split

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from curation.quality.metrics import Estimate, wilson
+from curation.quality.metrics import Estimate, share
 from curation.store.tables import Category, LabelRow, ListingRow, ReviewItem
 from curation.types import LabelSource, Question, join_violations
 
@@ -24,14 +24,6 @@ def audit_noise(session: Session, question: Question = Question.CATEGORY) -> Est
     """
     judged = [given != value for given, value in _audited(session, question)]
     return share(sum(judged), len(judged))
-
-
-def share(n_wrong: int, n: int) -> Estimate | None:
-    """`n_wrong` of `n` as an estimate with its 95 % Wilson interval; None if n is 0."""
-    if not n:
-        return None
-    interval = wilson(n_wrong, n)
-    return Estimate(n_wrong / n, interval.low, interval.high, n)
 
 
 def audit_refs(session: Session, question: Question = Question.CATEGORY) -> set[str]:

@@ -12,8 +12,7 @@ from curation.quality import breadth, confusions
 from curation.quality.breadth import Breadth, by_label
 from curation.quality.confusions import CatchAll, Confusion, Findings
 from curation.quality.groups import find_title_groups
-from curation.quality.metrics import Estimate
-from curation.release import noise
+from curation.quality.metrics import Estimate, share
 from curation.review.judged import Judged
 from curation.store.tables import ListingRow
 from curation.store.taxonomy import chunks
@@ -160,7 +159,7 @@ def _audits(judged: Judged) -> dict[str, Estimate | None]:
         held = counts.setdefault(judged.given[i] or "", [0, 0])
         held[0] += int(wrong[i])
         held[1] += 1
-    return {path: noise.share(*held) for path, held in counts.items()}
+    return {path: share(*held) for path, held in counts.items()}
 
 
 def _order(row: Row) -> tuple[int, float, int, str]:

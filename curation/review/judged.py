@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from curation.errors import NotFoundError
 from curation.quality.held_out import renamed
-from curation.quality.metrics import Estimate
+from curation.quality.metrics import Estimate, share
 from curation.quality.validate import UNLABELLED, OutOfSample
 from curation.release import noise
 from curation.release.labels import renamed_paths
@@ -51,7 +51,7 @@ class Judged:
     @property
     def audit(self) -> Estimate | None:
         """Noise of the sellers' labels by the audit sample; None while nothing of it is decided."""
-        return noise.share(int((self.is_wrong & self.is_decided).sum()), int(self.is_decided.sum()))
+        return share(int((self.is_wrong & self.is_decided).sum()), int(self.is_decided.sum()))
 
     def labels(self) -> NDArray[np.int64]:
         """(N,) class index of the label of each row of `oos`; -1 without one that the run knows."""
