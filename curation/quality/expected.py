@@ -12,8 +12,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.quality.metrics import Estimate
-from curation.quality.noise import MIN_CONFIDENT, NotEstimable, wilson
+from curation.quality.metrics import Estimate, share
+from curation.quality.noise import MIN_CONFIDENT, NotEstimable
 
 MIN_LABELS = MIN_CONFIDENT
 """Labels a category needs before its rate is stated."""
@@ -79,8 +79,4 @@ class ExpectedNoise:
 
 
 def _estimate(n_wrong: float, n: int, at_least: int) -> Estimate | None:
-    if n < at_least:
-        return None
-    hits: NDArray[np.floating] = np.array([min(n_wrong, n)])
-    value, low, high = wilson(hits, np.array([n]))  # type: ignore[arg-type]
-    return Estimate(float(value[0]), float(low[0]), float(high[0]), n)
+    return share(min(max(n_wrong, 0.0), n), n) if n >= at_least else None  # a sum may leave [0, n] by rounding

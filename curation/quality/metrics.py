@@ -49,8 +49,8 @@ class Threshold:
     is_certified: bool
 
 
-def wilson(k: int, n: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share k of n (Wilson 1927); [0, 1] where n is 0."""
+def wilson(k: float, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a share k of n (Wilson 1927), k counted or expected; [0, 1] where n is 0."""
     if not 0 <= k <= n:
         raise InputError(f"a share needs 0 <= k <= n, got {k} of {n}")
     if n == 0:
@@ -69,9 +69,9 @@ def exact_lower(k: int, n: int, confidence: float = 0.95) -> float:
     return 0.0 if k == 0 else float(betaincinv(k, n - k + 1, 1 - confidence))
 
 
-def share(k: int, n: int) -> Estimate | None:
-    """`k` of `n` with its 95 % Wilson interval; None where n is 0."""
-    interval = wilson(k, n)
+def share(k: float, n: int, confidence: float = 0.95) -> Estimate | None:
+    """`k` of `n` with its Wilson interval, of 95 % if not said otherwise; None where n is 0."""
+    interval = wilson(k, n, confidence)
     return Estimate(k / n, interval.low, interval.high, n) if n else None
 
 

@@ -12,9 +12,9 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from curation.quality.confident import Confidence
+from curation.quality.metrics import share
 from curation.quality.pairs import PairCounts, calibrated
 
 MIN_CONFIDENT = 10
@@ -69,7 +69,7 @@ class NoiseMatrix:
         """Estimates from the state of confident learning."""
         joint = state.joint
         n_confident = joint.per_given()
-        rate, low, high = wilson(n_confident - joint.diagonal(), n_confident, confidence)
+        rate, low, high = rates(n_confident - joint.diagonal(), n_confident, confidence)
         for part in (rate, low, high):
             part[n_confident < MIN_CONFIDENT] = np.nan
         return cls(joint, calibrated(joint, state.sums.count), state.sums.count, n_confident, rate, low, high, confidence)
@@ -88,23 +88,17 @@ class NoiseMatrix:
         other = np.flatnonzero(self.joint.guess[row] != category) + row.start
         other = other[np.argsort(-self.joint.counts[other], kind="stable")][:limit]
         n = np.full(other.size, self.n_confident[category])
-        rates = np.column_stack(wilson(self.joint.counts[other], n, self.confidence))
-        rates[n < MIN_CONFIDENT] = np.nan
+        stated = rates(self.joint.counts[other], n, self.confidence).T
+        stated[n < MIN_CONFIDENT] = np.nan
         scaled = self.calibrated.get(self.joint.keys[other])
         return tuple(
             Suggestion(int(self.joint.guess[at]), int(self.joint.counts[at]), int(count), Rate(*map(float, rate)))
-            for at, count, rate in zip(other, scaled, rates, strict=True)
+            for at, count, rate in zip(other, scaled, stated, strict=True)
         )
 
 
-def wilson(
-    n_hits: NDArray[np.integer], n: NDArray[np.integer], confidence: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Shares n_hits / n and their score intervals (Wilson, 1927); NaN where n is 0."""
-    z = float(ndtri(0.5 + confidence / 2))
-    trials = np.where(n > 0, n, np.nan).astype(np.float64)
-    share = n_hits / trials
-    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    low, high = np.fmin(middle - half, share), np.fmax(middle + half, share)  # rounding may pass a share of 0 or 1
-    return share, np.maximum(low, 0.0), np.minimum(high, 1.0)
+def rates(n_hits: NDArray[np.integer], n: NDArray[np.integer], confidence: float = 0.95) -> NDArray[np.float64]:
+    """(3, K) shares n_hits / n of K categories, lower and upper bounds; NaN where n is 0."""
+    found = [share(int(k), int(total), confidence) for k, total in zip(n_hits, n, strict=True)]
+    rows = [(one.value, one.low, one.high) if one else (np.nan, np.nan, np.nan) for one in found]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3).T

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curation.errors import ProbabilityError
 from curation.quality import confident
 from curation.quality.confident import Confidence, estimate, refresh, undecided
-from curation.quality.noise import NoiseMatrix, NotEstimable, wilson
+from curation.quality.noise import NoiseMatrix, NotEstimable, rates
 from curation.quality.pairs import PairCounts
 from curation.quality.sparse import TopK
 
@@ -219,7 +219,7 @@ def test_thin_categories_are_not_estimated_and_say_why() -> None:
 
 def test_wilson_intervals() -> None:
     """8 of 10 as in the textbooks; no hits and no misses stay inside [0, 1]; nothing counted is not a number."""
-    share, low, high = wilson(np.array([8, 0, 5, 0]), np.array([10, 5, 5, 0]))
+    share, low, high = rates(np.array([8, 0, 5, 0]), np.array([10, 5, 5, 0]))
     assert (low[0], high[0]) == pytest.approx((0.490, 0.943), abs=1e-3)
     assert low[1] == 0 and high[2] == 1 and high[1] == pytest.approx(0.434, abs=1e-3)
     assert np.isnan([share[3], low[3], high[3]]).all()

@@ -40,6 +40,12 @@ def test_confusions_come_by_size_and_thin_categories_have_no_rate() -> None:
     assert [one.given for one in found().confusions(min_wrong=2)] == [0, 2]
 
 
+def test_rounding_is_no_error() -> None:
+    """Probabilities that leave [0, 1] by the last digits make rates of 0 and 1."""
+    beyond = ExpectedNoise.of(np.repeat([0, 1], 10), np.repeat([1, 0], 10), np.repeat([-1e-13, 1 + 1e-13], 10), 2)
+    assert [rate and (rate.value, rate.n) for rate in (beyond.rate(0), beyond.rate(1))] == [(0.0, 10), (1.0, 10)]
+
+
 def test_no_labels_no_figures() -> None:
     """Nothing is made up."""
     none = ExpectedNoise.of(np.full(3, -1), np.zeros(3, dtype=int), np.zeros(3), 2)
