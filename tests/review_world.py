@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from curation.quality.validate import OutOfSample
 from curation.release import registry
 from curation.review import probabilities, queue, suspects
+from curation.review.repair_evidence import Opinion
 from curation.store import labels
 from curation.store.tables import LabelRow, ListingRow, ReviewItem
 from curation.store.workspace import Workspace
@@ -59,13 +60,13 @@ def rank(workspace: Workspace, question: Question, *found: Suspect, run_id: int 
         suspects.replace(session, question, found, run_id=run_id)
 
 
-def finish_run(workspace: Workspace, oos: OutOfSample) -> int:
-    """A finished run that left these probabilities."""
+def finish_run(workspace: Workspace, oos: OutOfSample, opinion: Opinion | None = None) -> int:
+    """A finished run that left these probabilities, and its opinion."""
     with workspace.db.write() as session:
         run_id = registry.start_run(
             session, kind="retrain", snapshot_id=None, trigger="test", config={}, device="cpu", n_corrections=0, now=NOW
         )
-        report = {probabilities.REPORT_KEY: probabilities.store(workspace.files, oos)}
+        report = {probabilities.REPORT_KEY: probabilities.store(workspace.files, oos, opinion=opinion)}
         registry.finish_run(session, run_id, state="finished", report=report, n_seconds=1.0, now=NOW)
     return run_id
 
@@ -146,5 +147,5 @@ def label(workspace: Workspace, ref: str) -> LabelRow:
 
 def with_shares(workspace: Workspace, **shares: float) -> Workspace:
     """The same workspace with these shares of a batch; the others are 0."""
-    none = dict.fromkeys(("audit_share", "violation_share", "blind_share", "second_opinion_share"), 0.0)
+    none = dict.fromkeys(("audit_share", "violation_share", "blind_share", "second_opinion_share", "repair_share"), 0.0)
     return dataclasses.replace(workspace, settings=workspace.settings.model_copy(update=none | shares))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -91,8 +91,8 @@ def detect(
         with workspace.db.read() as session:
             audited = noise.audit_refs(session)
         found, about_folds = _suspects(rows, held_out, wanted, audited)
-        probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category)
-        opinion = Opinion(*evidence.opinion(table, held_out.category.pred_probs))
+        opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs)), given=wanted.said)
+        probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
         fitted = loop.fit(table, train, validation, config=config, lost=stages.lost)
     about_fit = _about_fit(fitted, table, train, validation)

@@ -21,6 +21,7 @@ from curation.release import policy, registry, snapshot
 from curation.release.gates import Check, Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair, suspects
+from curation.review.repair import Plan
 from curation.settings import Settings
 from curation.store import jobs
 from curation.store.jobrun import JobRun
@@ -66,8 +67,9 @@ def run(
     begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(lambda: False)
     try:
         outcome = _detected(workspace, begun, stages)
+        planned = _planned(workspace, begun, outcome)
         with workspace.db.write() as session:
-            return _conclude(session, workspace, begun, outcome, stages, now=workspace.db.now(session))
+            return _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: a run left as running would hide its corrections
         _note_failure(workspace, begun, error)
         raise
@@ -84,8 +86,9 @@ def handle(job: JobRun) -> None:
     stages = Stages(job.lost.is_set)
     try:
         outcome = _detected(workspace, begun, stages)
+        planned = _planned(workspace, begun, outcome)
         with job.finishing() as session:
-            _conclude(session, workspace, begun, outcome, stages, now=workspace.db.now(session))
+            _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except Exception as error:
         _note_failure(workspace, begun, error)
         raise
@@ -121,15 +124,22 @@ def _detected(workspace: Workspace, begun: Begun, stages: Stages) -> Outcome:
     return outcome
 
 
+def _planned(workspace: Workspace, begun: Begun, outcome: Outcome) -> Plan:
+    """What moderators' answers certify, found before anything is locked: `repair.apply` leaves out what is answered meanwhile."""
+    target, sha256 = workspace.settings.repair_precision, outcome.report[probabilities.REPORT_KEY]
+    with workspace.db.read() as session:
+        return repair.plan(session, begun.run_id, outcome.held_out, target=target, opinion=outcome.opinion, sha256=sha256)
+
+
 def _conclude(
-    session: Session, workspace: Workspace, begun: Begun, outcome: Outcome, stages: Stages, *, now: datetime
+    session: Session, workspace: Workspace, begun: Begun, outcome: Outcome, planned: Plan, stages: Stages, *, now: datetime
 ) -> dict[str, Any]:
-    """Suspects, model, verdict and run in the caller's transaction; the report."""
+    """Suspects, repairs, model, verdict and run in the caller's transaction; the report."""
     settings, verdict = workspace.settings, _against_the_live_model(session, begun, outcome.verdict)
     outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
     for question, found in outcome.suspects.items():
         suspects.replace(session, question, found, run_id=begun.run_id)
-    repaired = _repaired(session, begun, outcome, settings.repair_precision, now=now)
+    repaired = {**repair.report(planned), **asdict(repair.apply(session, planned, now=now))}
     model = registry.add_model(
         session,
         run_id=begun.run_id,
@@ -152,13 +162,6 @@ def _conclude(
         jobs.enqueue(session, "refresh", {"run_id": begun.run_id}, key="refresh", now=now)
     policy.consider(session, settings, now=now)
     return report
-
-
-def _repaired(session: Session, begun: Begun, outcome: Outcome, target: float, *, now: datetime) -> dict[str, Any]:
-    """Change what moderators' answers certify; the figures, with what was done."""
-    sha256 = outcome.report[probabilities.REPORT_KEY]
-    planned = repair.plan(session, begun.run_id, outcome.held_out, target=target, opinion=outcome.opinion, sha256=sha256)
-    return {**repair.report(planned), **asdict(repair.apply(session, planned, now=now))}
 
 
 def _against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:

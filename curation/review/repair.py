@@ -4,8 +4,8 @@ Derived like suspects: each run plans the whole set anew, from its out-of-sample
 planned is certified by `curation.quality.repair`; here stands which listings are evidence, and which may be changed at all.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,15 +14,24 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from curation.errors import InputError, NotFoundError, ProbabilityError, shorten
+from curation.errors import InputError, NotFoundError, shorten
 from curation.quality import repair
-from curation.quality.held_out import renamed
+from curation.quality.held_out import SparseOutOfSample, dense, renamed
 from curation.quality.repair import Promise
 from curation.quality.sparse import TopK
-from curation.quality.validate import UNLABELLED, OutOfSample, check
+from curation.quality.validate import UNLABELLED, OutOfSample
 from curation.release.labels import renamed_paths
-from curation.review.probabilities import REPORT_KEY
-from curation.review.repair_evidence import QUESTION, Opinion, Placed, evidence, placed, voted
+from curation.review.probabilities import REPORT_KEY, HeldOut, check_held
+from curation.review.repair_evidence import (
+    QUESTION,
+    Opinion,
+    Placed,
+    check_opinion,
+    evidence,
+    given_unanswered,
+    placed,
+    voted,
+)
 from curation.store import labels
 from curation.store.tables import LabelRow, ListingRow, RunRow
 from curation.store.workspace import get_state, lock_state, set_state
@@ -69,7 +78,7 @@ class Applied:
 def plan(
     session: Session,
     run_id: int,
-    oos: OutOfSample,
+    oos: HeldOut,
     *,
     target: float,
     opinion: Opinion | None = None,
@@ -80,17 +89,20 @@ def plan(
     `opinion` is in the row order and the classes of `oos`; by default it is `curation.quality.repair.suggestions` of the
     sellers' labels. Verified listings are judged by the seller's label, too: would it have been changed, and into what
     moderators decided? A repaired label is never evidence; one that moderators overruled counts as wrong up to the score
-    it was repaired at, whatever the model says now. Raises ProbabilityError on arrays that do not fit together.
+    it was repaired at, whatever the model says now. An opinion on a category that the seller has changed since says
+    nothing. Categories go by their present paths. Raises ProbabilityError on arrays that do not fit together.
     """
-    check(oos)
+    check_held(oos)
     renames = renamed_paths(session)
-    oos = renamed(oos, renames) if opinion is None else oos
-    rows = placed(session, oos, renames)
-    opinion = _checked(opinion or _by_model(oos, rows), oos)
-    suggested = [renames.get(oos.classes[k], oos.classes[k]) for k in opinion.suggested.tolist()]
-    may = opinion.score > 0 if opinion.may is None else (opinion.score > 0) & opinion.may
-    moved = [one for one in rows if suggested[one.row] != one.given and may[one.row]]
-    known, n_failed = evidence(session, rows, moved, suggested, opinion)
+    rows = placed(session, oos.refs, renames)
+    if opinion is None:
+        oos = renamed(dense(oos) if isinstance(oos, SparseOutOfSample) else oos, renames)
+        opinion = _by_model(oos, rows)
+    opinion = check_opinion(opinion, len(oos.refs), len(oos.classes))
+    names = [renames.get(path, path) for path in oos.classes]
+    suggested = [names[k] for k in opinion.suggested.tolist()]
+    moved = [one for one in rows if suggested[one.row] != one.given and _may(one, opinion, names)]
+    known, n_failed = evidence(session, rows, moved, suggested, opinion, renames)
     answered, barred = voted(session), labels.undone(session, QUESTION)
     open_rows = [one for one in moved if one.decided is None and one.ref not in answered]
     waiting = [one for one in open_rows if one.id not in barred]
@@ -101,11 +113,15 @@ def plan(
 
 
 def apply(session: Session, planned: Plan, *, now: datetime) -> Applied:
-    """Write the plan's labels in the place of all earlier repairs, in the caller's transaction, each with its evidence."""
+    """Write the plan's labels in the place of all earlier repairs, in the caller's transaction, each with its evidence.
+
+    What somebody answered, or a seller placed elsewhere, since the plan was made is left out.
+    """
     lock_state(session, STATE)
     before = labels.repaired(session, QUESTION)
-    changes = {change.listing_id: (change.suggested, change.score) for change in planned.changes}
-    proofs = {change.listing_id: _proof(planned, change) for change in planned.changes}
+    kept = _in_force(session, planned, before)
+    changes = {change.listing_id: (value, change.score) for change, value in kept}
+    proofs = {change.listing_id: _proof(planned, change) for change, _ in kept}
     n = labels.refurbish(session, QUESTION, changes, run_id=planned.run_id, now=now, evidence=proofs)
     n_taken_back = len(before.keys() - changes.keys())
     n_upheld = sum(changes.get(listing_id, ("", 0.0))[0] == value for listing_id, value in before.items())
@@ -184,17 +200,25 @@ def _by_model(oos: OutOfSample, rows: list[Placed]) -> Opinion:
     return Opinion(*repair.suggestions(TopK.of(oos.pred_probs, given)))
 
 
-def _checked(opinion: Opinion, oos: OutOfSample) -> Opinion:
-    n, parts = len(oos.refs), [opinion.suggested, opinion.score, *([] if opinion.may is None else [opinion.may])]
-    if any(part.shape != (n,) for part in parts):
-        raise ProbabilityError(f"an opinion on {n} rows has shapes {[part.shape for part in parts]}; each must be ({n},)")
-    wrong = np.flatnonzero((opinion.suggested < 0) | (opinion.suggested >= len(oos.classes)))
-    if wrong.size:
-        raise ProbabilityError(f"{wrong.size} suggestions are no class of {len(oos.classes)}, first rows {wrong[:10].tolist()}")
-    bad = np.flatnonzero(~((opinion.score >= 0) & (opinion.score <= 1)))
-    if bad.size:
-        raise ProbabilityError(f"{bad.size} scores of suggestions are not in [0, 1], first rows {bad[:10].tolist()}")
-    return replace(opinion, score=np.asarray(opinion.score, dtype=np.float64))
+def _may(one: Placed, opinion: Opinion, names: Sequence[str]) -> bool:
+    """The opinion would change the listing, and is one on the category that the seller says now."""
+    if not opinion.score[one.row] > 0 or (opinion.may is not None and not opinion.may[one.row]):
+        return False
+    judged = UNLABELLED if opinion.given is None else int(opinion.given[one.row])
+    return judged == UNLABELLED or names[judged] == one.given
+
+
+def _in_force(session: Session, planned: Plan, before: Mapping[int, str]) -> list[tuple[Change, str]]:
+    """The changes that nothing has overtaken, with the label of each: its present name, or as it was repaired before."""
+    renames = renamed_paths(session)
+    given = given_unanswered(session, [change.listing_id for change in planned.changes])
+    kept = []
+    for change in planned.changes:
+        said = given.get(change.listing_id)
+        value, held = renames.get(change.suggested, change.suggested), before.get(change.listing_id)
+        if said is not None and renames.get(said, said) == renames.get(change.given, change.given) != value:
+            kept.append((change, held if held is not None and renames.get(held, held) == value else value))
+    return kept
 
 
 def _repaired_ref(session: Session, ref: str) -> dict[int, str]:

@@ -10,7 +10,9 @@ from curation import console
 from curation.errors import InputError
 
 if TYPE_CHECKING:
-    from curation.review.repair import Plan
+    from sqlalchemy.orm import Session
+
+    from curation.review.repair import Applied, Plan
     from curation.store.workspace import Workspace
 
 COLUMNS = ("ref", "given", "suggested", "score")
@@ -49,10 +51,11 @@ def _repair(workspace: "Workspace", out: Path | None, *, dry_run: bool, as_json:
     if out is not None:
         tables.check_suffix(out)
     planned = _plan(workspace)
-    result: dict[str, Any] = {"is_dry_run": dry_run, **repairs.report(planned)}
-    if not dry_run:
-        applied = workspace.db.retrying(lambda session: repairs.apply(session, planned, now=workspace.db.now(session)))
-        result |= asdict(applied)
+    applied = None if dry_run else _apply(workspace, planned)
+    while applied is None and not dry_run:  # a run ended meanwhile: its opinion is the one that counts
+        planned = _plan(workspace)
+        applied = _apply(workspace, planned)
+    result: dict[str, Any] = {"is_dry_run": dry_run, **repairs.report(planned), **(asdict(applied) if applied else {})}
     if out is not None:
         tables.write(_rows(planned), COLUMNS, out)
         result["out"] = str(out)
@@ -67,11 +70,26 @@ def _plan(workspace: "Workspace") -> "Plan":
     from curation.review import probabilities
     from curation.review import repair as repairs
 
-    newest = probabilities.newest(workspace)
+    newest = probabilities.newest_judged(workspace)
     if newest is None:
         raise NotFoundError("no model has predicted the listings yet; run: refurbish retrain")
+    run_id, held, opinion = newest
     with workspace.db.read() as session:
-        return repairs.plan(session, *newest, target=workspace.settings.repair_precision)
+        return repairs.plan(session, run_id, held, target=workspace.settings.repair_precision, opinion=opinion)
+
+
+def _apply(workspace: "Workspace", planned: "Plan") -> "Applied | None":
+    """Write the plan; None, and nothing written, where its run is no longer the newest."""
+    from curation.review import probabilities
+    from curation.review import repair as repairs
+
+    def write(session: "Session") -> "Applied | None":
+        newest = probabilities.newest_file(session)
+        if newest is None or newest[0] != planned.run_id:
+            return None
+        return repairs.apply(session, planned, now=workspace.db.now(session))
+
+    return workspace.db.retrying(write)
 
 
 def _undo(workspace: "Workspace", what: str, *, dry_run: bool, as_json: bool) -> None:

@@ -1,18 +1,21 @@
 """What moderators' answers say about repairs: which listings were judged, how, and which nobody may repair."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import or_, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
+from curation.errors import ProbabilityError
 from curation.quality.repair import Evidence
-from curation.quality.validate import OutOfSample
+from curation.quality.validate import check_labels
 from curation.release.noise import audit_refs
 from curation.store import annotations
 from curation.store.tables import AnnotationRow, Category, LabelHistory, LabelRow, ListingRow
+from curation.store.taxonomy import chunks
 from curation.types import LabelSource, Origin, Outcome, Question
 
 QUESTION = Question.CATEGORY
@@ -25,6 +28,23 @@ class Opinion:
     suggested: NDArray[np.integer]  #: (N,) class index
     score: NDArray[np.floating]  #: (N,) in [0, 1], that the suggestion is right; 0 = change nothing
     may: NDArray[np.bool_] | None = None  #: (N,) further conditions hold, such as views that agree; None = all
+    given: NDArray[np.integer] | None = None  #: (N,) class of the seller's label that was judged, -1 = none; None = not known
+
+
+def check_opinion(opinion: Opinion, n: int, n_classes: int) -> Opinion:
+    """The opinion with its scores as float64. Raises ProbabilityError unless it is one on `n` rows of `n_classes` classes."""
+    parts = [part for part in (opinion.suggested, opinion.score, opinion.may, opinion.given) if part is not None]
+    if any(part.shape != (n,) for part in parts):
+        raise ProbabilityError(f"an opinion on {n} rows has shapes {[part.shape for part in parts]}; each must be ({n},)")
+    wrong = np.flatnonzero((opinion.suggested < 0) | (opinion.suggested >= n_classes))
+    if wrong.size:
+        raise ProbabilityError(f"{wrong.size} suggestions are no class of {n_classes}, first rows {wrong[:10].tolist()}")
+    if opinion.given is not None:
+        check_labels(opinion.given, n, n_classes)
+    bad = np.flatnonzero(~((opinion.score >= 0) & (opinion.score <= 1)))
+    if bad.size:
+        raise ProbabilityError(f"{bad.size} scores of suggestions are not in [0, 1], first rows {bad[:10].tolist()}")
+    return replace(opinion, score=np.asarray(opinion.score, dtype=np.float64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +59,9 @@ class Placed:
     row: int  #: of the probabilities
 
 
-def placed(session: Session, oos: OutOfSample, renames: Mapping[str, str]) -> list[Placed]:
-    """The listings that the run predicted and a seller placed, in order of their ids."""
-    row_of = {ref: i for i, ref in enumerate(oos.refs)}
+def placed(session: Session, refs: Sequence[str], renames: Mapping[str, str]) -> list[Placed]:
+    """Those of the listings `refs` that a seller placed, in order of their ids; a listing's place in `refs` is its row."""
+    row_of = {ref: i for i, ref in enumerate(refs)}
     mine = (LabelRow.listing_id == ListingRow.id) & (LabelRow.question == QUESTION.value)
     found = session.execute(
         select(ListingRow.id, ListingRow.ref, ListingRow.group_key, Category.path, LabelRow.value, LabelRow.source)
@@ -64,10 +84,15 @@ def placed(session: Session, oos: OutOfSample, renames: Mapping[str, str]) -> li
 
 
 def evidence(
-    session: Session, rows: Sequence[Placed], moved: Sequence[Placed], suggested: Sequence[str], opinion: Opinion
+    session: Session,
+    rows: Sequence[Placed],
+    moved: Sequence[Placed],
+    suggested: Sequence[str],
+    opinion: Opinion,
+    renames: Mapping[str, str],
 ) -> tuple[Evidence, int]:
     """Verified listings by what would have been done to the seller's label; one a group, the lowest score or a failure."""
-    failed = _failed(session, rows)
+    failed = _failed(session, rows, renames)
     unread = _unread(session)
     found = [(one, float(opinion.score[one.row]), one.decided == suggested[one.row]) for one in moved if one.decided is not None]
     judged = {one.id: (one, score, right) for one, score, right in found if one.ref not in unread}
@@ -86,7 +111,7 @@ def evidence(
     ), sum(one.id in lost for one, _, _ in kept)
 
 
-def _failed(session: Session, rows: Sequence[Placed]) -> list[tuple[Placed, float]]:
+def _failed(session: Session, rows: Sequence[Placed], renames: Mapping[str, str]) -> list[tuple[Placed, float]]:
     """Verified listings that a run once repaired to something else than moderators decided, and the score of that."""
     decided = {one.id: one for one in rows if one.decided is not None}
     made = session.execute(
@@ -97,16 +122,31 @@ def _failed(session: Session, rows: Sequence[Placed]) -> list[tuple[Placed, floa
     scores: dict[int, float] = {}
     for made_one in made:
         one = decided.get(made_one.listing_id)
-        if one is not None and made_one.value != one.decided:
+        if one is not None and renames.get(made_one.value, made_one.value) != one.decided:
             scores[one.id] = max(scores.get(one.id, 0.0), made_one.confidence or 0.0)
     return [(decided[listing_id], score) for listing_id, score in scores.items()]
 
 
 def voted(session: Session) -> set[str]:
     """Refs that somebody has answered; where people disagree no machine decides."""
+    return set(session.execute(_answered().distinct()).scalars())
+
+
+def given_unanswered(session: Session, listing_ids: Iterable[int]) -> dict[int, str]:
+    """Listing id → the path of the seller's category, of those that have one and that nobody has answered."""
+    query = select(ListingRow.id, Category.path).join(Category, Category.id == ListingRow.category_id)
+    found: dict[int, str] = {}
+    for part in chunks(listing_ids):
+        rows = session.execute(query.where(ListingRow.id.in_(part), ListingRow.ref.not_in(_answered())))
+        found.update((row.id, row.path) for row in rows)
+    return found
+
+
+def _answered() -> Select[Any]:
+    """Refs with a current answer."""
     mine = (AnnotationRow.question == QUESTION.value, AnnotationRow.is_current.is_(True))
-    query = select(AnnotationRow.listing_ref).where(*mine, AnnotationRow.outcome == Outcome.LABEL.value)
-    return {ref for ref in session.execute(query.distinct()).scalars() if ref is not None}
+    there = (AnnotationRow.outcome == Outcome.LABEL.value, AnnotationRow.listing_ref.is_not(None))
+    return select(AnnotationRow.listing_ref).where(*mine, *there)
 
 
 def _unread(session: Session) -> set[str]:

@@ -15,6 +15,7 @@ from curation.quality.validate import OutOfSample
 from curation.release import registry
 from curation.review import probabilities, suspects
 from curation.review.refresh import Refreshed, refresh
+from curation.review.repair_evidence import Opinion
 from curation.store.tables import Category, CategoryAlias
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question
@@ -62,6 +63,21 @@ def test_of_many_classes_the_largest_probabilities_are_kept(sqlite_workspace: Wo
     table = probabilities.load(files, probabilities.store(files, oos, labels)).pred_probs
     assert (table.argmax(axis=1) == oos.pred_probs.argmax(axis=1)).all() and table.shape == (40, 1200)
     assert isinstance(probabilities.load_held(files, probabilities.store(files, oos)), OutOfSample)
+
+
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_an_opinion_is_kept_beside_the_probabilities(sqlite_workspace: Workspace, form: str) -> None:
+    """Exactly, in either form; a file without one has none, and one that does not fit is refused."""
+    files, (oos, labels) = sqlite_workspace.files, wide()
+    said = Opinion(labels, np.linspace(0, 1, 40), may=np.arange(40) != 3, given=np.full(40, -1))
+    given = labels if form == "sparse" else None
+    held, found = probabilities.load_judged(files, probabilities.store(files, oos, given, opinion=said))
+    assert isinstance(held, SparseOutOfSample) == (form == "sparse") and found is not None
+    for name in ("suggested", "score", "may", "given"):
+        assert (getattr(found, name) == getattr(said, name)).all()
+    assert probabilities.load_judged(files, probabilities.store(files, oos, given))[1] is None
+    with pytest.raises(ProbabilityError, match=r"1 suggestions are no class of 1200, first rows \[0\]"):
+        probabilities.store(files, oos, given, opinion=Opinion(np.where(np.arange(40) == 0, 1200, labels), said.score))
 
 
 def test_in_sample_probabilities_are_refused_in_either_form(sqlite_workspace: Workspace) -> None:

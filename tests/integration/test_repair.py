@@ -15,7 +15,7 @@ from curation.cli import main
 from curation.errors import NotFoundError, ProbabilityError
 from curation.quality.validate import OutOfSample
 from curation.release import noise, snapshot
-from curation.review import judged, probabilities, repair
+from curation.review import judged, probabilities, repair, repair_commands
 from curation.review.repair_evidence import Opinion
 from curation.store import history, labels, listings
 from curation.store.tables import Category, CategoryAlias, LabelHistory, LabelRow, ListingRow
@@ -257,6 +257,74 @@ def test_a_callers_opinion_takes_the_place_of_the_default(certain: Workspace) ->
         for bad in (score[1:], np.where(score > 0, np.nan, 0.0)):
             with pytest.raises(ProbabilityError):
                 repair.plan(session, run_id, oos, target=0.95, opinion=dataclasses.replace(opinion, score=bad))
+
+
+def opinionated(workspace: Workspace, n: int = N, **changes: Any) -> int:
+    """A finished run with an opinion of its own: everything that it would change scores 0.8, whatever the probabilities are."""
+    found = builders.all_listings(workspace)
+    oos = review_world.confident(found, p=0.97)
+    said = np.array([PATHS.index(listing.category or "") for listing in found])
+    score = np.where(np.arange(n) < N_WRONG, 0.8, 0.0)
+    return review_world.finish_run(workspace, oos, Opinion((said + 1) % 4, score, **({"given": said} | changes)))
+
+
+def test_the_command_goes_by_the_opinion_of_the_run(certain: Workspace) -> None:
+    """Not by the default score of its probabilities, which agree with every seller here."""
+    opinionated(certain, may=np.arange(N) != 100)
+    found = run_json(certain)
+    assert (found["n_changed"], found["cut"]) == (59, 0.8) and review_world.label(certain, "r100").source == "seller"
+    assert review_world.label(certain, "r101").confidence == 0.8
+
+
+def test_a_category_renamed_after_the_repair_changes_nothing(certain: Workspace) -> None:
+    """Repairs stand under their former name, as moderators' labels do, and those that people confirm are no failures."""
+    opinionated(certain)
+    run_json(certain)
+    with certain.db.write() as session:
+        row = session.execute(select(Category).where(Category.path == PATHS[1])).scalar_one()
+        session.add(CategoryAlias(old_path=PATHS[1], category_id=row.id, at=NOW))
+        row.path, row.name = "Home / Lights", "Lights"
+    review_world.answer_all(certain, [("r060", "Home / Lights", "anna")])
+    found = run_json(certain)
+    assert (found["n_changed"], found["n_upheld"], found["n_taken_back"], found["n_failed"]) == (0, 59, 0, 0)
+
+
+def test_an_opinion_on_another_category_than_the_sellers_says_nothing(certain: Workspace) -> None:
+    """Who has placed the listing elsewhere since the run was not judged by it."""
+    opinionated(certain)
+    builders.add(certain, builders.record("r100", category=PATHS[2]), builders.record("r101", category=PATHS[3]))
+    found = run_json(certain)
+    assert found["n_changed"] == 58
+    assert {review_world.label(certain, ref).source for ref in ("r100", "r101")} == {"seller"}
+
+
+def test_a_plan_gives_way_to_what_happened_since(certain: Workspace) -> None:
+    """People who disagree and a seller who moved a listing after it was made; what was repaired before goes back."""
+    opinionated(certain)
+    run_json(certain)
+    run_id, held, opinion = probabilities.newest_judged(certain) or (0, None, None)
+    assert held is not None
+    with certain.db.read() as session:
+        planned = repair.plan(session, run_id, held, target=0.95, opinion=opinion)
+    review_world.answer_all(certain, [("r100", PATHS[0], "anna"), ("r100", PATHS[1], "ben")])
+    builders.add(certain, builders.record("r101", category=PATHS[3]))
+    with certain.db.write() as session:
+        assert dataclasses.asdict(repair.apply(session, planned, now=NOW)) == {"n_changed": 0, "n_upheld": 58, "n_taken_back": 1}
+    assert [review_world.label(certain, ref).value for ref in ("r100", "r101")] == [given("r100"), PATHS[3]]
+
+
+def test_a_plan_of_a_run_that_is_no_longer_the_newest_is_made_anew(certain: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A retrain that ends between reading and writing is not undone by the run before it."""
+    made = repair_commands._plan
+
+    def late(workspace: Workspace) -> repair.Plan:
+        planned = made(workspace)
+        monkeypatch.setattr(repair_commands, "_plan", made)
+        opinionated(workspace)
+        return planned
+
+    monkeypatch.setattr(repair_commands, "_plan", late)
+    assert run_json(certain)["cut"] == 0.8 and review_world.label(certain, "r100").confidence == 0.8
 
 
 def test_a_plan_never_overrides_an_answer_that_came_meanwhile(certain: Workspace) -> None:

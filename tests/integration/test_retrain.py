@@ -1,7 +1,7 @@
 """A training run end to end on a small catalog: suspects, model, gate, release, and what stops it."""
 
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from curation.catalog.scorer import Scorer
 from curation.errors import ConfigError, InputError, StaleLease
 from curation.release import registry
 from curation.release.splits import split_of
-from curation.review import probabilities
+from curation.review import probabilities, repair, repair_commands
 from curation.store import jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.labels import Resolved
@@ -85,6 +85,24 @@ def test_suspects_are_the_wrong_labels(sqlite_workspace: Workspace, now: datetim
     assert found is not None
     oos = found[1]
     assert len(oos.refs) == 120 and set(oos.folds) == {0, 1} and oos.pred_probs.dtype == np.float32
+
+
+@pytest.mark.slow
+def test_repairing_after_a_run_changes_nothing(workspace: Workspace, now: datetime) -> None:
+    """`refurbish repair` goes by the opinion of the run, to the last digit."""
+    catalog(workspace, n_wrong=40)
+    decided = [listing for listing in all_listings(workspace) if int(listing.ref[1:]) < 20]
+    with workspace.db.write() as session:
+        for listing in decided:
+            label = Resolved(list(WORDS)[int(listing.ref[1:]) % 3], LabelSource.MODERATORS, 1.0, {})
+            labels.set_label(session, listing.id, Question.CATEGORY, label, now=now)
+    lenient = replace(workspace, settings=workspace.settings.model_copy(update={"repair_precision": 0.5}))
+    made = retrain.run(lenient, trigger="test", now=now, config=replace(TINY, epochs=12))["repair"]
+    planned = repair_commands._plan(lenient)
+    with workspace.db.write() as session:
+        found = repair.apply(session, planned, now=now)
+    assert made["n_changed"] > 0 and asdict(found) == {"n_changed": 0, "n_upheld": made["n_changed"], "n_taken_back": 0}
+    assert {key: value for key, value in made.items() if key in repair.report(planned)} == repair.report(planned)
 
 
 @pytest.mark.slow
