@@ -18,13 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.errors import InputError
-from curation.quality.metrics import Estimate, Threshold, accuracy, paired_difference, threshold_for_precision
+from curation.quality.metrics import MAX_CUTS, Estimate, Threshold, accuracy, paired_difference, threshold_for_precision
 from curation.settings import Settings
 
 CONFIDENCE = 0.95
-N_CUTS = 20
-"""Cuts among which `threshold_for_precision` divides the error."""
-
 Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 
@@ -279,7 +276,7 @@ def _certified(
 
 def _positives_needed(target: float) -> int:
     """Flagged listings, all of them right, whose exact lower bound reaches the target on a full grid of cuts."""
-    return math.ceil(math.log((1 - CONFIDENCE) / N_CUTS) / math.log(target))
+    return math.ceil(math.log((1 - CONFIDENCE) / MAX_CUTS) / math.log(target))
 
 
 def _interval(estimate: Estimate) -> str:
