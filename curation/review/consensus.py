@@ -25,7 +25,7 @@ from curation.store import annotations, jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.tables import AnnotationRow, JobRow, LabelRow, ListingRow
 from curation.store.workspace import get_state, set_state
-from curation.types import Outcome, Question, Vote
+from curation.types import Question, Vote
 
 JOB = "consensus"
 MIN_LISTINGS = 30
@@ -118,22 +118,9 @@ def _newest(session: Session) -> int:
     return int(session.execute(select(func.max(AnnotationRow.id))).scalar_one() or 0)
 
 
-def _answered() -> Select[Any]:
-    """Refs of listings whose category somebody has said, once each."""
-    return (
-        select(AnnotationRow.listing_ref)
-        .where(
-            AnnotationRow.is_current.is_(True),
-            AnnotationRow.outcome == Outcome.LABEL.value,
-            AnnotationRow.question == Question.CATEGORY.value,
-        )
-        .group_by(AnnotationRow.listing_ref)
-    )
-
-
 def _several() -> Select[Any]:
-    """Those that two people or more have answered."""
-    return _answered().having(func.count(AnnotationRow.annotator.distinct()) > 1)
+    """Refs of listings whose category two people or more have said."""
+    return annotations.answered(Question.CATEGORY).having(func.count(AnnotationRow.annotator.distinct()) > 1)
 
 
 def _voted(session: Session, oos: OutOfSample) -> list[_Voted]:
@@ -210,5 +197,5 @@ def _is_notable(session: Session, listing_id: int, value: str, quality: float) -
 def _alone(session: Session, careless: Sequence[str]) -> list[int]:
     """Listings on whose category only these people have answered."""
     by_others = func.sum(case((AnnotationRow.annotator.in_(careless), 0), else_=1))
-    refs = _answered().having(by_others == 0)
+    refs = annotations.answered(Question.CATEGORY).having(by_others == 0)
     return list(session.execute(select(ListingRow.id).where(ListingRow.ref.in_(refs)).order_by(ListingRow.id)).scalars())

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import func, select
+from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from curation.errors import NotFoundError
@@ -15,7 +15,7 @@ from curation.review.judged import Judged
 from curation.store import annotations
 from curation.store.tables import AnnotationRow
 from curation.store.workspace import Workspace
-from curation.types import Outcome, Question, Vote
+from curation.types import Question, Vote
 
 STAMP_WEIGHT = 0.2
 """A suggestion taken over unread counts as a fifth of an answer: it repeats the model, and says a little that nobody objected."""
@@ -62,19 +62,9 @@ def weigh(workspace: Workspace) -> Opinions:
 
 def _answers(session: Session, refs: set[str], classes: set[str]) -> dict[str, tuple[Vote, ...]]:
     """Ref → votes on its category that the run has a class for."""
-    newest = (
-        select(AnnotationRow.listing_ref)
-        .where(
-            AnnotationRow.is_current.is_(True),
-            AnnotationRow.outcome == Outcome.LABEL.value,
-            AnnotationRow.question == Question.CATEGORY.value,
-        )
-        .group_by(AnnotationRow.listing_ref)
-        .order_by(func.max(AnnotationRow.id).desc())
-        .limit(MAX_ANSWERED)
-    )
+    newest_first = annotations.answered(Question.CATEGORY).order_by(func.max(AnnotationRow.id).desc())
     found = {}
-    for ref in session.execute(newest).scalars():
+    for ref in session.execute(newest_first.limit(MAX_ANSWERED)).scalars():
         if ref is not None and ref in refs:
             votes = newest_by_person(annotations.votes(session, ref, Question.CATEGORY))
             found[ref] = tuple(vote for vote in votes if vote.value in classes)

@@ -6,8 +6,9 @@ alone. A deleted annotation or task is a tombstone: no state of it counts, early
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session
 
 from curation.store.jobs import insert_new
@@ -210,17 +211,26 @@ def votes(session: Session, listing_ref: str, question: Question) -> list[Vote]:
     """The votes that count now, oldest first; renamed categories under their present path."""
     rows = session.execute(
         select(AnnotationRow)
-        .where(
-            AnnotationRow.listing_ref == listing_ref,
-            AnnotationRow.question == question.value,
-            AnnotationRow.is_current.is_(True),
-            AnnotationRow.outcome == Outcome.LABEL.value,
-        )
+        .where(AnnotationRow.listing_ref == listing_ref, *_counts(question))
         .order_by(AnnotationRow.at, AnnotationRow.id)
     ).scalars()
     return [
         _vote(row, _present_path(session, row.value or "") if question is Question.CATEGORY else row.value or "") for row in rows
     ]
+
+
+def answered(question: Question) -> Select[Any]:
+    """Query of the refs that have votes, once each; None among them where an answered task's listing is not known yet."""
+    return select(AnnotationRow.listing_ref).where(*_counts(question)).group_by(AnnotationRow.listing_ref)
+
+
+def _counts(question: Question) -> tuple[ColumnElement[bool], ...]:
+    """What makes an annotation a vote that counts now."""
+    return (
+        AnnotationRow.question == question.value,
+        AnnotationRow.is_current.is_(True),
+        AnnotationRow.outcome == Outcome.LABEL.value,
+    )
 
 
 def n_skips(session: Session, listing_ref: str, question: Question) -> int:
