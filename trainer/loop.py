@@ -18,6 +18,7 @@ from trainer.data import Rows, Table
 from trainer.image import PhotoStem
 from trainer.model import Detector
 from trainer.objective import Objective, autocast, negative_log_likelihood
+from trainer.state import State
 from trainer.text import idf
 
 EVALUATION_BATCH = 512
@@ -39,6 +40,7 @@ class Fitted:
     losses: tuple[float, ...]  #: validation loss after each epoch (training loss without validation rows)
     temperature: float
     n_seconds: float
+    objective: Objective  #: as the last epoch left it; its `state()` is what the next fit goes on from
 
 
 @dataclass(slots=True)
@@ -65,15 +67,19 @@ def fit(
     config: TrainConfig,
     lost: Callable[[], bool] = lambda: False,
     objective: Callable[[Table, Rows], Objective] | None = None,
+    state: State | None = None,
 ) -> Fitted:
     """Fit a detector on the training rows; with validation rows stop early and set the temperature.
 
+    With the state of an earlier fit the objective goes on from what it remembered; weights start anew.
     The same inputs and seed give the same weights on one CPU. Raises NotFiniteError naming the
     batch's listings, and StaleLease once `lost()` is true between epochs.
     """
     started_s = time.monotonic()
     detector = start(table, train, config)
     minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
+    if state is not None:
+        minimised.resume(state)
     rng = np.random.default_rng(config.seed)
     optimizer = _optimizer(detector, config)
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
@@ -91,7 +97,7 @@ def fit(
             break
     detector.load_state_dict(best.state)
     temperature = _set_temperature(detector.eval(), table, validation)
-    return Fitted(detector, len(losses), best.epoch, tuple(losses), temperature, time.monotonic() - started_s)
+    return Fitted(detector, len(losses), best.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
 
 
 def start(table: Table, train: Rows, config: TrainConfig) -> Detector:

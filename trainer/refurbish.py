@@ -22,7 +22,8 @@ from trainer import evidence
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
 from trainer.model import Batch, Detector
-from trainer.objective import weighted
+from trainer.objective import largest, weighted
+from trainer.state import EMPTY, State
 
 N_REMEMBERED = 8
 MIN_TARGET = 0.02
@@ -30,13 +31,15 @@ MIN_TARGET = 0.02
 
 ALMOST_ONE = 1 - 1e-4
 NEVER = 1.0
+KIND = "early_learning"
+"""Whose state a `Memory` is."""
 
 
 class Refurbish:
     """The objective over the training rows of a table."""
 
     def __init__(self, table: Table, train: Rows, config: TrainConfig, verified: Rows | None = None) -> None:
-        self.config = config
+        self.config, self._table = config, table
         self.found: Posterior | None = None
         self.doubt = NEVER
         if config.read_channel:
@@ -60,6 +63,15 @@ class Refurbish:
         if self.config.early_learning:
             losses = losses + self._regulariser(log_probs, wanted)
         return weighted(losses, wanted.weight)
+
+    def state(self) -> State | None:
+        """The memory of early-learning regularisation, None without it."""
+        return self.memory.state(self._table) if self.config.early_learning else None
+
+    def resume(self, state: State) -> None:
+        """Go on with the memory of an earlier fit; that of another recipe is left alone."""
+        if self.config.early_learning and state.kind == KIND:
+            self.memory.resume(self._table, state)
 
     def _regulariser(self, log_probs: Tensor, wanted: Wanted) -> Tensor:
         probs = log_probs.exp()
@@ -125,7 +137,7 @@ class Memory:
 
     def __init__(self, n_rows: int, n_classes: int, memory: float, device: torch.device) -> None:
         self.memory, k = memory, min(N_REMEMBERED, n_classes)
-        self.classes = torch.zeros(n_rows, k, dtype=torch.int16 if n_classes < 2**15 else torch.int32, device=device)
+        self.classes = torch.zeros(n_rows, k, dtype=torch.int16 if n_classes <= 2**15 else torch.int32, device=device)
         self.p = torch.zeros(n_rows, k, dtype=torch.float16, device=device)
 
     @torch.no_grad()
@@ -133,7 +145,7 @@ class Memory:
         """Take in (B, K) predictions of these rows; their classes and means (B, k) after it."""
         held, kept = self.classes[rows].long(), self.p[rows].float()
         k = held.shape[1]
-        new_p, new = probs.topk(k, dim=1)
+        new_p, new = largest(probs, k)
         known = kept > 0
         means = torch.where(known, self.memory * kept + (1 - self.memory) * probs.gather(1, held), torch.zeros_like(kept))
         repeated = ((new[:, :, None] == held[:, None, :]) & known[:, None, :]).any(2)
@@ -142,6 +154,20 @@ class Memory:
         classes = torch.cat([held, new], 1).gather(1, at)
         self.classes[rows], self.p[rows] = classes.to(self.classes.dtype), p.to(self.p.dtype)
         return classes, p
+
+    def state(self, table: Table) -> State:
+        """What is remembered of the rows of the table."""
+        p = self.p.cpu().numpy()
+        rows = np.flatnonzero(p[:, 0] > 0)
+        return State.of(KIND, table, rows, np.where(p > 0, self.classes.cpu().numpy(), EMPTY)[rows], p[rows])
+
+    def resume(self, table: Table, state: State) -> None:
+        """Lay what was remembered onto the table; the means of classes that are gone are forgotten."""
+        laid = state.on(table)
+        best = np.argsort(-laid.p, axis=1, kind="stable")[:, : self.p.shape[1]]
+        rows, k = torch.from_numpy(laid.rows), best.shape[1]
+        self.classes[rows, :k] = torch.from_numpy(np.take_along_axis(laid.entries, best, 1).clip(0)).to(self.classes)
+        self.p[rows, :k] = torch.from_numpy(np.take_along_axis(laid.p, best, 1)).to(self.p)
 
 
 def cross_entropy(log_probs: Tensor, classes: Tensor, p: Tensor) -> Tensor:

@@ -3,13 +3,19 @@
 After a warm-up of plain cross-entropy a listing whose last q predictions hardly vary is refurbishable: its label is
 taken to be the most frequent one. Of the others the (1 - tau) part of a batch with the smallest losses is clean and keeps
 its label; the rest is left out. Unlike the authors' code nothing is frozen in: a listing whose predictions vary again
-loses that state, an empty history is empty, and every listing is seen once an epoch. Restarts are for the
-caller: fit again with `corrected` as the given labels.
+loses that state, an empty history is empty, and every listing is seen once an epoch.
+
+Restarts are for the caller. As published: fit again with `corrected` as the given labels. Or hand over `state()`: what the
+authors' code recommends, labels that were refurbished before are learnt already during the warm-up, for listings whose
+history is full; it goes on after the warm-up, so that an untrained network's predictions do not push out a trained one's.
+Without a state every listing goes through the warm-up, as in the paper.
 """
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curation.errors import InputError
@@ -17,79 +23,136 @@ from trainer import evidence
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
 from trainer.model import Batch, Detector
-from trainer.objective import negative_log_likelihood, weighted
+from trainer.objective import most_probable, negative_log_likelihood, weighted
+from trainer.state import EMPTY, MAX_SMALL, State
 
-EMPTY = -1
+KIND = "selfie"
+"""Whose state a `History` is."""
+
 MAX_HISTORY = 15
-"""With two bytes a prediction and one for the count, a row stays within 32 bytes."""
+"""With two bytes a prediction a row stays within 32 bytes."""
 
 
 class History:
-    """The last q predicted classes of each row, in a ring of small integers."""
+    """The last q predicted classes of each row, as small integers, oldest first; EMPTY before there were so many."""
 
-    def __init__(self, n_rows: int, n_classes: int, q: int, device: torch.device) -> None:
+    def __init__(self, n_rows: int, n_classes: int, q: int, device: torch.device, n_named: int | None = None) -> None:
+        """`n_named`: classes by whose number entropy is normalised, by default min(K, q)."""
         if not 1 <= q <= MAX_HISTORY:
             raise InputError(f"a history of {q} predictions cannot be kept; choose 1 to {MAX_HISTORY}")
-        self.n_classes = n_classes
-        self.ring = torch.full((n_rows, q), EMPTY, dtype=torch.int16 if n_classes < 2**15 else torch.int32, device=device)
-        self.n_seen = torch.zeros(n_rows, dtype=torch.uint8, device=device)
+        self.ring = torch.full((n_rows, q), EMPTY, dtype=torch.int16 if n_classes <= MAX_SMALL else torch.int32, device=device)
+        entropies, modes = patterns(q, n_named or min(n_classes, q))
+        self._entropies, self._modes = torch.from_numpy(entropies).to(device), torch.from_numpy(modes).to(device)
+        self._bits = 2 ** torch.arange(q - 1, device=device)
 
     def record(self, rows: Tensor, predicted: Tensor) -> None:
         """Add one predicted class (B,) of each of these rows; the oldest one goes."""
-        at = self.n_seen[rows].long()
-        self.ring[rows, at % self.ring.shape[1]] = predicted.to(self.ring.dtype)
-        q = self.ring.shape[1]
-        self.n_seen[rows] = torch.where(at + 1 >= 2 * q, at + 1 - q, at + 1).to(torch.uint8)
+        newest = predicted.to(self.ring.dtype)[:, None]
+        self.ring[rows] = torch.cat([self.ring[rows][:, 1:], newest], 1)
 
     def certainty(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The most frequent class (B,) and the normalised entropy (B,) in [0, 1]; entropy 1 while the history is not full.
 
         F = -sum p log p / log min(K, q): q predictions cannot name more than q classes, so that a threshold means the
-        same for ten classes and for ten thousand (the paper divides by log K). Cost is O(B q log q) for any K.
+        same for ten classes and for ten thousand (the paper divides by log K). Of sorted predictions F and the place of
+        the mode depend only on which neighbours differ, 2^(q-1) patterns: cost is O(B q log q) for any K.
         """
-        found = self.ring[rows].long().sort(1).values
-        q = found.shape[1]
-        starts = torch.ones_like(found, dtype=torch.bool)
-        starts[:, 1:] = found[:, 1:] != found[:, :-1]
-        run = starts.long().cumsum(1) - 1
-        counts = torch.zeros_like(found).scatter_add_(1, run, torch.ones_like(found))
-        share = counts.float() / q
-        entropy = -(share * share.clamp_min(1e-9).log()).sum(1) / math.log(max(2, min(self.n_classes, q)))
-        longest = counts.argmax(1)
-        mode = found.gather(1, (run == longest[:, None]).long().argmax(1, keepdim=True))[:, 0]
-        full = found[:, 0] != EMPTY
-        return mode.clamp_min(0), torch.where(full, entropy, torch.ones_like(entropy))
+        found = self.ring[rows].sort(1).values
+        pattern = ((found[:, 1:] != found[:, :-1]) * self._bits).sum(1)
+        mode = found.gather(1, self._modes[pattern][:, None])[:, 0].long()
+        is_full = found[:, 0] != EMPTY
+        return mode.clamp_min(0), torch.where(is_full, self._entropies[pattern], 1.0)
+
+    def is_full(self) -> Tensor:
+        """(N,) rows of which q predictions are known."""
+        return self.ring[:, 0] != EMPTY
+
+    def state(self, table: Table) -> State:
+        """What is remembered of the rows of the table."""
+        ring = self.ring.cpu().numpy()
+        rows = np.flatnonzero(ring[:, -1] != EMPTY)
+        return State.of(KIND, table, rows, ring[rows])
+
+    def resume(self, table: Table, state: State) -> None:
+        """Lay what was remembered onto the table; predictions of classes that are gone are forgotten."""
+        laid = state.on(table)
+        known_last = np.argsort(laid.entries != EMPTY, axis=1, kind="stable")
+        newest = np.take_along_axis(laid.entries, known_last, 1)[:, -self.ring.shape[1] :]
+        self.ring[torch.from_numpy(laid.rows), -newest.shape[1] :] = torch.from_numpy(newest).to(self.ring)
+
+
+def patterns(q: int, n_named: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Normalised entropy and first place of the mode, (2^(q-1),), of q sorted predictions; bit i: i + 1 is not i.
+
+    To the last bit those of the authors' code, which adds p log p of one class after the other; of equally frequent
+    classes the lowest is the mode.
+    """
+    bits = np.arange(2 ** (q - 1))[:, None] >> np.arange(q - 1) & 1
+    run = np.concatenate([np.zeros((len(bits), 1), np.int64), bits.cumsum(1)], 1)  # (2^(q-1), q)
+    counts = (run[:, :, None] == np.arange(q)).sum(1)
+    share = counts / q
+    terms = np.where(counts > 0, share * np.log(np.maximum(share, 1 / q)), 0.0)
+    total = terms.cumsum(1)[:, -1]
+    modes = (run == counts.argmax(1)[:, None]).argmax(1)
+    return -total / -np.log(1.0 / max(2, n_named)), modes
 
 
 class Selfie:
     """The objective. `corrected` holds the refurbished label of each row after a fit, and the given one elsewhere."""
 
     def __init__(self, table: Table, train: Rows, config: TrainConfig) -> None:
-        self.config, self.epoch = config, 0
+        self.config, self.epoch, self._table = config, 0, table
         self.noise = config.selfie_noise or evidence.posterior(table, train).rate
         self.history = History(len(table), len(table.targets.classes), config.selfie_history, table.device)
         self.corrected = torch.from_numpy(table.targets.category.copy()).to(table.device)
+        self._resumed = self.history.is_full()
 
     def begin(self, epoch: int) -> None:
         """Warm-up ends after `selfie_warmup` epochs."""
         self.epoch = epoch
 
+    def state(self) -> State:
+        """The histories."""
+        return self.history.state(self._table)
+
+    def resume(self, state: State) -> None:
+        """Go on with the histories of an earlier fit; the state of another recipe is left alone."""
+        if state.kind == KIND:
+            self.history.resume(self._table, state)
+            self._resumed = self.history.is_full()
+
     def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
         log_probs = detector.category(detector.embed(batch))
-        self.history.record(wanted.rows, log_probs.detach().argmax(1))
         given = negative_log_likelihood(log_probs, wanted.classes)
-        if self.epoch <= self.config.selfie_warmup:
-            return weighted(given, wanted.weight)
-        mode, entropy = self.history.certainty(wanted.rows)
-        refurbished = (entropy <= self.config.selfie_certainty) & ~wanted.is_verified
-        labels = torch.where(refurbished, mode, wanted.classes)
-        self.corrected[wanted.rows] = torch.where(wanted.weight > 0, labels, self.corrected[wanted.rows])
-        used = refurbished | wanted.is_verified | self._clean(given.detach(), wanted)
+        labels, used = self.refurbish(wanted, most_probable(log_probs), given.detach())
         return weighted(negative_log_likelihood(log_probs, labels), wanted.weight * used)
 
-    def _clean(self, losses: Tensor, wanted: Wanted) -> Tensor:
+    def refurbish(self, wanted: Wanted, predicted: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """The labels (B,) to learn from and which of them are used (B,), by predictions (B,) and losses (B,) of this epoch."""
+        if self.epoch <= self.config.selfie_warmup:
+            return self._warming_up(wanted, predicted)
+        self.history.record(wanted.rows, predicted)
+        labels, is_refurbished = self._labels(wanted, torch.ones_like(wanted.is_verified))
+        return labels, is_refurbished | wanted.is_verified | self._clean(losses)
+
+    def _warming_up(self, wanted: Wanted, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Every label is used; histories that an earlier fit filled are believed and kept as they are."""
+        resumed = self._resumed[wanted.rows]
+        self.history.record(wanted.rows[~resumed], predicted[~resumed])
+        labels, _ = self._labels(wanted, resumed)
+        return labels, torch.ones_like(resumed)
+
+    def _labels(self, wanted: Wanted, believed: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels (B,), the mode where a believed history is certain; and where that is."""
+        mode, entropy = self.history.certainty(wanted.rows)
+        refurbished = (entropy <= self.config.selfie_certainty) & believed & ~wanted.is_verified
+        labels = torch.where(refurbished, mode, wanted.classes)
+        self.corrected[wanted.rows] = torch.where(wanted.weight > 0, labels, self.corrected[wanted.rows])
+        return labels, refurbished
+
+    def _clean(self, losses: Tensor) -> Tensor:
         """(B,) the (1 - tau) part of the batch with the smallest losses."""
         n_clean = math.ceil((1 - self.noise) * len(losses))
         found = torch.zeros_like(losses, dtype=torch.bool)
-        found[losses.argsort()[:n_clean]] = True
+        found[losses.argsort(stable=True)[:n_clean]] = True
         return found
