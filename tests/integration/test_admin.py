@@ -3,10 +3,9 @@
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from sqlalchemy import text, update
 
 from curation.cli import main
@@ -15,6 +14,7 @@ from curation.store import history, inbox, jobs, labels, listings
 from curation.store.tables import JobRow, ReviewItem, SuspectRow
 from curation.store.workspace import Workspace
 from curation.types import AnnotationsDeleted, LabelEvent, Outcome, Question
+from tests.commands import run, run_json
 
 SOURCE = "labelstudio:1"
 
@@ -24,19 +24,6 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No settings file, no settings from the environment."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REFURBISH_WEBHOOK_SECRET", "canary-5711")
-
-
-def _run(workspace: Workspace, *arguments: object) -> Result:
-    settings = workspace.settings
-    flags = ["--home", str(settings.home), "--database-url", settings.url]
-    return CliRunner().invoke(main, [*flags, *(str(argument) for argument in arguments)])
-
-
-def _json(workspace: Workspace, *arguments: object) -> dict[str, Any]:
-    result = _run(workspace, *arguments, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 # Database, settings, doctor
@@ -65,11 +52,11 @@ def test_config_names_the_origin_of_each_setting_and_hides_secrets(
     """Flag, environment, file and default are told apart; no secret is printed, in either form."""
     (tmp_path / "refurbish.toml").write_text('port = 9000\nlabel_studio_token = "canary-5712"\n')
     monkeypatch.setenv("REFURBISH_HOST", "0.0.0.0")
-    found = _json(sqlite_workspace, "config")
+    found = run_json(sqlite_workspace, "config")
     origins = {name: found[name]["origin"] for name in ("home", "host", "port", "seed", "webhook_secret")}
     assert origins == {"home": "flag", "host": "env", "port": "file", "seed": "default", "webhook_secret": "env"}
     assert found["port"]["value"] == 9000 and found["webhook_secret"]["value"] == "********"
-    both = json.dumps(found) + _run(sqlite_workspace, "config").output
+    both = json.dumps(found) + run(sqlite_workspace, "config").output
     assert "canary-571" not in both
 
 
@@ -82,7 +69,7 @@ def test_config_hides_the_password_in_a_url(tmp_path: Path) -> None:
 
 def test_doctor_is_green_on_a_fresh_install(workspace: Workspace) -> None:
     """Every check is named with what was found; what is not set up yet is a warning."""
-    found = _json(workspace, "doctor")
+    found = run_json(workspace, "doctor")
     states = {check["name"]: check["state"] for check in found["checks"]}
     wanted = {"database", "schema", "database writable", "durability", "clock", "disk writable", "permissions", "disk space"}
     assert found["ok"] and {name for name, state in states.items() if state == "ok"} >= wanted
@@ -93,14 +80,14 @@ def test_doctor_fails_on_an_old_schema(workspace: Workspace) -> None:
     """Exit code 1, and the command that mends it."""
     with workspace.db.write() as session:
         session.execute(text("DELETE FROM alembic_version"))
-    found = _run(workspace, "doctor")
+    found = run(workspace, "doctor")
     assert found.exit_code == 1 and "run: refurbish db upgrade" in found.stdout
 
 
 def test_doctor_tells_a_folder_that_anyone_can_write(sqlite_workspace: Workspace) -> None:
     """Others could replace a model."""
     sqlite_workspace.settings.home.chmod(0o777)
-    found = _run(sqlite_workspace, "doctor")
+    found = run(sqlite_workspace, "doctor")
     assert found.exit_code == 1 and "chmod o-w" in found.stdout
 
 
@@ -111,7 +98,7 @@ def test_production_does_not_serve_without_a_real_secret(
     """Exit code 2 before a port is opened, and what to set."""
     monkeypatch.setenv("REFURBISH_ENV", "production")
     monkeypatch.setenv("REFURBISH_WEBHOOK_SECRET", secret)
-    found = _run(sqlite_workspace, "serve")
+    found = run(sqlite_workspace, "serve")
     assert found.exit_code == 2 and "set REFURBISH_WEBHOOK_SECRET" in found.stderr
 
 
@@ -130,12 +117,12 @@ def test_a_quarantined_delivery_is_found_shown_and_replayed(workspace: Workspace
         [bad] = [entry.id for entry in inbox.newest(session) if entry.n_bytes == 2]
         inbox.settle(session, bad, "quarantined", now=now, reason="not JSON")
         session.execute(update(JobRow).values(state="done"))
-    listed = _json(workspace, "inbox", "list", "--state", "quarantined")
+    listed = run_json(workspace, "inbox", "list", "--state", "quarantined")
     assert [(entry["id"], entry["reason"]) for entry in listed["deliveries"]] == [(bad, "not JSON")]
-    assert _json(workspace, "inbox", "show", bad)["body_base64"] == "/wA="
-    assert _json(workspace, "inbox", "replay") == {"enqueued": 1}
-    assert _json(workspace, "inbox", "replay") == {"enqueued": 0}, "it is waiting already"
-    assert "not JSON" in _run(workspace, "inbox", "list").stdout
+    assert run_json(workspace, "inbox", "show", bad)["body_base64"] == "/wA="
+    assert run_json(workspace, "inbox", "replay") == {"enqueued": 1}
+    assert run_json(workspace, "inbox", "replay") == {"enqueued": 0}, "it is waiting already"
+    assert "not JSON" in run(workspace, "inbox", "list").stdout
 
 
 def test_named_deliveries_are_replayed_whatever_their_state(workspace: Workspace, now: datetime) -> None:
@@ -143,10 +130,10 @@ def test_named_deliveries_are_replayed_whatever_their_state(workspace: Workspace
     _received(workspace, now, b"1", b"2")
     with workspace.db.write() as session:
         session.execute(update(JobRow).values(state="done"))
-    wrong = _run(workspace, "inbox", "replay", 1, 99)
+    wrong = run(workspace, "inbox", "replay", 1, 99)
     assert wrong.exit_code == 1 and "no delivery 99" in wrong.stderr
-    assert _json(workspace, "jobs", "list", "--state", "todo")["jobs"] == []
-    assert _json(workspace, "inbox", "replay", 1, 2) == {"enqueued": 2}
+    assert run_json(workspace, "jobs", "list", "--state", "todo")["jobs"] == []
+    assert run_json(workspace, "inbox", "replay", 1, 2) == {"enqueued": 2}
 
 
 def test_a_dead_job_is_listed_and_revived(workspace: Workspace, now: datetime) -> None:
@@ -156,9 +143,9 @@ def test_a_dead_job_is_listed_and_revived(workspace: Workspace, now: datetime) -
         job = jobs.claim(session, worker="w", now=now, lease_s=60)
         assert job is not None
         jobs.fail(session, job, "disk on fire", now=now, final=True)
-    assert "disk on fire" in _run(workspace, "jobs", "list", "--state", "dead").stdout
-    assert _json(workspace, "jobs", "revive", job.id) == {"revived": 1}
-    again = _run(workspace, "jobs", "revive", job.id)
+    assert "disk on fire" in run(workspace, "jobs", "list", "--state", "dead").stdout
+    assert run_json(workspace, "jobs", "revive", job.id) == {"revived": 1}
+    again = run(workspace, "jobs", "revive", job.id)
     assert again.exit_code == 1 and f"job {job.id} is not dead" in again.stderr
 
 
@@ -167,18 +154,18 @@ def test_a_dead_job_is_listed_and_revived(workspace: Workspace, now: datetime) -
 
 def test_a_token_is_shown_once_and_listed_without_itself(workspace: Workspace) -> None:
     """Created, listed by person, ended."""
-    made = _json(workspace, "token", "create", "ada", "--role", "engineer")
-    listed = _run(workspace, "token", "list", "--json").stdout
+    made = run_json(workspace, "token", "create", "ada", "--role", "engineer")
+    listed = run(workspace, "token", "list", "--json").stdout
     assert made["token"].startswith("rfb_") and made["token"] not in listed and '"ada"' in listed
-    assert _json(workspace, "token", "revoke", 1) == {"revoked": 1}
-    assert _json(workspace, "token", "list")["tokens"][0]["revoked_at"] is not None
-    assert _run(workspace, "token", "revoke", 1).exit_code == 1
+    assert run_json(workspace, "token", "revoke", 1) == {"revoked": 1}
+    assert run_json(workspace, "token", "list")["tokens"][0]["revoked_at"] is not None
+    assert run(workspace, "token", "revoke", 1).exit_code == 1
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 121, "a\nb"], ids=repr)
 def test_a_token_needs_a_printable_name(sqlite_workspace: Workspace, name: str) -> None:
     """Names stand in tables and logs."""
-    found = _run(sqlite_workspace, "token", "create", name, "--role", "admin")
+    found = run(sqlite_workspace, "token", "create", name, "--role", "admin")
     assert found.exit_code == 1 and "printable characters" in found.stderr
 
 
@@ -229,7 +216,7 @@ def test_history_tells_everything_of_one_listing(workspace: Workspace, now: date
                 reasons=[],
             )
         )
-    found = _json(workspace, "history", "L1")
+    found = run_json(workspace, "history", "L1")
     assert [(label["value"], label["source"]) for label in found["labels"]] == [("A / B", "moderators")]
     assert [change["value"] for change in found["changes"]][-1] == "A / B"
     assert [(a["annotator"], a["is_current"], a["is_deleted"]) for a in found["annotations"]] == [
@@ -237,7 +224,7 @@ def test_history_tells_everything_of_one_listing(workspace: Workspace, now: date
         ("bob", False, True),
     ]
     assert found["review"][0]["reasons"][0]["words"] == "looks like A / B" and found["suspects"][0]["rank"] == 1
-    shown = _run(workspace, "history", "L1").stdout
+    shown = run(workspace, "history", "L1").stdout
     assert all(words in shown for words in ("Bicycle", "moderators", "deleted", "looks like A / B", "Suspect"))
 
 

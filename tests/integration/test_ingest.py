@@ -9,15 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 from curation.catalog import images, ingest, mapping
 from curation.catalog.mapping import FileMap
-from curation.cli import main
 from curation.errors import ConfigError, InputError
 from curation.store import listings, taxonomy
 from curation.store.workspace import Workspace
 from tests import builders
+from tests.commands import run
 from tests.conftest import NOW
 
 COLUMNS = ["id", "seller", "title", "description", "price", "category", "photos"]
@@ -243,8 +242,7 @@ def test_stopped_run_is_finished_by_the_next(
 def test_command_prints_one_json_object(sqlite_workspace: Workspace, tmp_path: Path) -> None:
     """`refurbish ingest --json` says what became of the file and nothing else."""
     path = catalog(tmp_path, row(0, photos=""), row(1, price="x", photos=""))
-    flags = ["--home", str(sqlite_workspace.settings.home), "--database-url", sqlite_workspace.settings.url]
-    found = CliRunner().invoke(main, [*flags, "ingest", str(path), "--json"])
+    found = run(sqlite_workspace, "ingest", path, "--json")
     said = json.loads(found.stdout)
     assert (said["n_new"], said["n_rejected_rows"], said["mapping_from"]) == (1, 1, "guessed") and found.exit_code == 0
 
@@ -252,8 +250,7 @@ def test_command_prints_one_json_object(sqlite_workspace: Workspace, tmp_path: P
 def test_command_shows_its_guess_as_a_mapping(sqlite_workspace: Workspace, tmp_path: Path) -> None:
     """What was guessed is printed as TOML that can be used as it is."""
     path = catalog(tmp_path, row(0, photos=""))
-    flags = ["--home", str(sqlite_workspace.settings.home), "--database-url", sqlite_workspace.settings.url]
-    said = CliRunner().invoke(main, [*flags, "ingest", str(path)]).stdout
+    said = run(sqlite_workspace, "ingest", path).stdout
     shown = said.partition("mapping.toml:\n")[2]
     (tmp_path / "m.toml").write_text(shown)
     assert mapping.load(tmp_path / "m.toml").category is not None and "columns were guessed" in said

@@ -3,15 +3,12 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from curation.cli import main
 from curation.quality.validate import OutOfSample
 from curation.release import noise
 from curation.release.formats import restore
@@ -20,22 +17,11 @@ from curation.store.tables import Category, CategoryAlias
 from curation.store.workspace import Workspace
 from curation.types import Listing
 from tests import builders, review_world
+from tests.commands import run, run_json
 from tests.conftest import NOW
 from tests.review_world import PATHS
 
 ADJECTIVES = ("old", "new", "grey", "red", "nice", "large", "small", "used", "oak", "soft", "heavy", "light")
-
-
-def run(workspace: Workspace, *words: object) -> Result:
-    url = workspace.settings.database_url
-    return CliRunner().invoke(main, ["--home", str(workspace.settings.home), "--database-url", url, *map(str, words)])
-
-
-def run_json(workspace: Workspace, *words: object) -> dict[str, Any]:
-    result = run(workspace, *words, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def undecided(listings: list[Listing], pair: tuple[int, int]) -> OutOfSample:

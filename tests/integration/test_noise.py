@@ -1,37 +1,22 @@
 """`refurbish noise` over a real catalog on both databases."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
 
-from curation.cli import main
 from curation.quality.validate import OutOfSample
 from curation.release.formats import restore
 from curation.review import selection
 from curation.store.workspace import Workspace
 from curation.types import Listing
 from tests import builders, review_world
+from tests.commands import run, run_json
 from tests.conftest import NOW
 from tests.review_world import PATHS
 
 N = 160
-
-
-def run(workspace: Workspace, *words: object) -> Result:
-    url = workspace.settings.database_url
-    return CliRunner().invoke(main, ["--home", str(workspace.settings.home), "--database-url", url, *map(str, words)])
-
-
-def run_json(workspace: Workspace, *words: object) -> dict[str, Any]:
-    result = run(workspace, "noise", *words, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 def confused(workspace: Workspace) -> list[Listing]:
@@ -45,7 +30,7 @@ def confused(workspace: Workspace) -> list[Listing]:
 def test_the_category_that_sellers_confuse_comes_first(workspace: Workspace) -> None:
     """With the rate, its interval, and where its listings belong; the others are clean."""
     confused(workspace)
-    found = run_json(workspace)
+    found = run_json(workspace, "noise")
     first, *others = found["categories"]
     assert (first["category"], first["n"], first["not_estimable"]) == (PATHS[0], 40, "")
     assert first["noise"] == pytest.approx(0.4, abs=0.05) and first["noise_low"] < 0.35 < 0.45 < first["noise_high"]
@@ -63,7 +48,7 @@ def test_moderators_words_replace_the_models_and_the_audit_stands_beside(workspa
     selection.select_batch(review_world.with_shares(workspace, audit_share=1.0), n=N, rng=rng, now=NOW)
     said = {listing.ref: listing.category for listing in listings} | {"r001": PATHS[2], "r005": PATHS[2]}
     review_world.answer_all(workspace, [(ref, value, "anna") for ref, value in said.items()])
-    found = run_json(workspace)
+    found = run_json(workspace, "noise")
     assert (found["n_decided"], found["noise"], found["audit_noise"], found["audit_n"]) == (N, 0.0125, 0.0125, N)
     first = found["categories"][0]
     assert (first["category"], first["n_wrong"]) == (PATHS[1], 2)
@@ -74,7 +59,7 @@ def test_moderators_words_replace_the_models_and_the_audit_stands_beside(workspa
 def test_thin_categories_are_not_estimable(workspace: Workspace) -> None:
     """Their counts are told, no rate."""
     review_world.finish_run(workspace, review_world.confident(review_world.catalog(workspace, 20)))
-    found = run_json(workspace)
+    found = run_json(workspace, "noise")
     assert found["n_not_estimable"] == 4
     assert {(row["n"], row["noise"], row["not_estimable"]) for row in found["categories"]} == {(5, None, "few labels")}
 
@@ -82,9 +67,9 @@ def test_thin_categories_are_not_estimable(workspace: Workspace) -> None:
 def test_root_and_top_choose_what_is_told(workspace: Workspace) -> None:
     """The estimate is of the whole catalog either way."""
     confused(workspace)
-    sport = run_json(workspace, "--root", "Sport")
+    sport = run_json(workspace, "noise", "--root", "Sport")
     assert {row["category"] for row in sport["categories"]} == set(PATHS[2:]) and sport["n_listings"] == N
-    assert [row["category"] for row in run_json(workspace, "--top", 1)["categories"]] == [PATHS[0]]
+    assert [row["category"] for row in run_json(workspace, "noise", "--top", 1)["categories"]] == [PATHS[0]]
     wrong = run(workspace, "noise", "--root", "Spo")
     assert wrong.exit_code == 1 and "no category lies under 'Spo'; the roots are 'Home, Sport'" in wrong.output
 
@@ -92,11 +77,11 @@ def test_root_and_top_choose_what_is_told(workspace: Workspace) -> None:
 def test_the_table_is_one_confusion_a_row(workspace: Workspace, tmp_path: Path) -> None:
     """A category without any has a row too; people see the same as a table."""
     confused(workspace)
-    summary = run_json(workspace, "--out", tmp_path / "new" / "noise.csv")
+    summary = run_json(workspace, "noise", "--out", tmp_path / "new" / "noise.csv")
     table = pd.read_csv(tmp_path / "new" / "noise.csv")
     assert summary["n_rows"] == len(table) >= 4 and set(table.category) == set(PATHS)
     assert table.suggested[0] == PATHS[3] and table.share[0] == pytest.approx(0.4, abs=0.05)
-    run_json(workspace, "--out", tmp_path / "noise.jsonl")
+    run_json(workspace, "noise", "--out", tmp_path / "noise.jsonl")
     assert len((tmp_path / "noise.jsonl").read_text("utf-8").splitlines()) == len(table)
     assert "use .csv or .jsonl" in run(workspace, "noise", "--out", tmp_path / "x.xlsx").output
     shown = run(workspace, "noise").stdout
@@ -108,7 +93,7 @@ def test_a_category_named_like_a_formula_is_guarded(workspace: Workspace, tmp_pa
     builders.add(workspace, *builders.records(12, category="=cmd|x"))
     oos = OutOfSample(np.ones((12, 1)), ("=cmd|x",), tuple(f"r{i}" for i in range(12)), np.zeros(12, dtype=int))
     review_world.finish_run(workspace, oos)
-    run_json(workspace, "--out", tmp_path / "noise.csv")
+    run_json(workspace, "noise", "--out", tmp_path / "noise.csv")
     (cell,) = pd.read_csv(tmp_path / "noise.csv").category
     assert cell == "'=cmd|x" and restore(cell) == "=cmd|x"
 
@@ -118,7 +103,7 @@ def test_a_verified_category_the_run_does_not_know_counts_as_wrong(workspace: Wo
     confused(workspace)
     builders.add(workspace, builders.record("late", category="Toys / Kites"))
     review_world.answer_all(workspace, [("r001", "Toys / Kites", "anna")])
-    row = next(one for one in run_json(workspace)["categories"] if one["category"] == PATHS[1])
+    row = next(one for one in run_json(workspace, "noise")["categories"] if one["category"] == PATHS[1])
     assert row["n_wrong"] >= 1 and "Toys / Kites" not in {one["suggested"] for one in row["suggestions"]}
 
 

@@ -5,10 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from curation.cli import main
 from curation.errors import NotFoundError, ProbabilityError
 from curation.quality.held_out import SparseOutOfSample, sparse
 from curation.quality.validate import OutOfSample
@@ -20,13 +18,9 @@ from curation.store.tables import Category, CategoryAlias
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question
 from tests import builders, review_world
+from tests.commands import run
 from tests.conftest import NOW
 from tests.review_world import PATHS
-
-
-def run(workspace: Workspace, *words: object) -> Result:
-    url = workspace.settings.database_url
-    return CliRunner().invoke(main, ["--home", str(workspace.settings.home), "--database-url", url, *map(str, words)])
 
 
 def ranked(workspace: Workspace) -> dict[str, Any]:

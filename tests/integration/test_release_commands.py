@@ -1,12 +1,11 @@
 """`refurbish status | runs | models | promote | rollback | export`, as a user types them."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from curation.cli import main
 from curation.release import commands, export, noise, registry
@@ -14,6 +13,7 @@ from curation.store import jobs
 from curation.store.tables import ReviewItem
 from curation.store.workspace import Workspace, set_state
 from curation.types import Question
+from tests.commands import run, run_json
 from tests.release_world import PATHS, add_listings, vote
 
 
@@ -57,41 +57,25 @@ def audit(session: Any, listing_id: int, now: datetime) -> None:
         )
 
 
-def call(workspace: Workspace, *arguments: object) -> Result:
-    """One command on this workspace; nothing but expected errors may come out."""
-    settings = workspace.settings
-    flags = ["--home", str(settings.home), "--database-url", settings.url]
-    found = CliRunner().invoke(main, [*flags, *map(str, arguments)])
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.output
-    return found
-
-
-def answer(workspace: Workspace, *arguments: object) -> dict[str, Any]:
-    """What a command prints with --json."""
-    found = call(workspace, *arguments, "--json")
-    assert found.exit_code == 0, found.output
-    return json.loads(found.stdout)
-
-
 def test_status_shows_where_the_loop_stands(filled: Workspace) -> None:
     """Counts by state, the live model, the last run, the next one and why, noise and drift."""
-    answer(filled, "promote", "det-0002", "--reason", "by hand")
-    found = answer(filled, "status")
+    run_json(filled, "promote", "det-0002", "--reason", "by hand")
+    found = run_json(filled, "status")
     assert found["listings"] == 8 and found["jobs"] == {"todo": 1} and found["review"] == {"waiting": 6}
     assert found["labels"] == {"category": {"moderators": 2, "seller": 6}, "violation": {"moderators": 1}}
     assert found["live_model"] == {"name": "det-0002", "verified_accuracy": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}}
     assert found["last_run"]["state"] == "refused" and found["drift"] == {"n_missed": 3, "n_healed": 3}
     assert found["next_retrain"].startswith("0 of 100 corrections since 2026-03-01 12:00:00 UTC")
     assert found["label_noise"]["category"]["n"] == 2 and found["label_noise"]["category"]["value"] == 0.5
-    shown = call(filled, "status").stdout
+    shown = run(filled, "status").stdout
     assert "det-0002, 80.0% [70.0%, 90.0%] of 50 verified listings" in shown and "0 of 100 corrections" in shown
 
 
 def test_status_of_an_empty_database(workspace: Workspace) -> None:
     """Before anything happened, every line says so."""
-    shown = call(workspace, "status").stdout
+    shown = run(workspace, "status").stdout
     assert "live model" in shown and "none yet" in shown and "not estimated" in shown and "not reconciled yet" in shown
-    assert "no run yet" in call(workspace, "runs").stdout and "no model yet" in call(workspace, "models").stdout
+    assert "no run yet" in run(workspace, "runs").stdout and "no model yet" in run(workspace, "models").stdout
 
 
 def test_noise_counts_decided_audited_listings_only(filled: Workspace) -> None:
@@ -105,35 +89,35 @@ def test_noise_counts_decided_audited_listings_only(filled: Workspace) -> None:
 
 def test_models_promote_and_rollback(filled: Workspace) -> None:
     """The log shows who, why and what is live; refusals exit with 1 and say what to do."""
-    assert answer(filled, "promote", "det-0001", "--reason", "first", "--by", "anna") == {"live": "det-0001", "run_id": 1}
-    answer(filled, "promote", "det-0002", "--reason", "second")
-    assert answer(filled, "rollback", "--reason", "alarms")["live"] == "det-0001"
-    found = answer(filled, "models")
+    assert run_json(filled, "promote", "det-0001", "--reason", "first", "--by", "anna") == {"live": "det-0001", "run_id": 1}
+    run_json(filled, "promote", "det-0002", "--reason", "second")
+    assert run_json(filled, "rollback", "--reason", "alarms")["live"] == "det-0001"
+    found = run_json(filled, "models")
     assert found["live"] == "det-0001" and [model["name"] for model in found["models"]] == ["det-0002", "det-0001"]
     assert [row["action"] for row in found["releases"]] == ["rollback", "promote", "promote"]
-    assert "alarms" in call(filled, "models").stdout
-    refused = call(filled, "rollback", "--reason", "more")
+    assert "alarms" in run(filled, "models").stdout
+    refused = run(filled, "rollback", "--reason", "more")
     assert refused.exit_code == 1 and "refurbish: there is nothing to roll back to" in refused.stderr
-    assert call(filled, "promote", "det-0007", "--reason", "x").exit_code == 1
-    assert call(filled, "promote", "det-0001").exit_code == 2
+    assert run(filled, "promote", "det-0007", "--reason", "x").exit_code == 1
+    assert run(filled, "promote", "det-0001").exit_code == 2
 
 
 def test_runs_are_listed_newest_first(filled: Workspace) -> None:
     """With the gate's words, and limited as asked."""
-    found = answer(filled, "runs", "--limit", 1)["runs"]
+    found = run_json(filled, "runs", "--limit", 1)["runs"]
     assert [(run["id"], run["state"], run["report"]["gate"]["words"]) for run in found] == [(1, "refused", "too slow")]
-    assert "too slow" in call(filled, "runs").stdout
-    assert call(filled, "runs", "--limit", 0).exit_code == 2
+    assert "too slow" in run(filled, "runs").stdout
+    assert run(filled, "runs", "--limit", 0).exit_code == 2
 
 
 def test_export_writes_and_says_what(filled: Workspace, tmp_path: Path) -> None:
     """One object with --json; a second export into the folder needs --overwrite."""
-    found = answer(filled, "export", "--out", tmp_path / "out", "--format", "hf")
+    found = run_json(filled, "export", "--out", tmp_path / "out", "--format", "hf")
     assert found["n_listings"] == 8 and sum(found["splits"].values()) == 8 and found["content"] == {"same": 8}
     assert (tmp_path / "out" / "manifest.json").is_file()
-    refused = call(filled, "export", "--out", tmp_path / "out")
+    refused = run(filled, "export", "--out", tmp_path / "out")
     assert refused.exit_code == 1 and "pass --overwrite" in refused.stderr
-    again = answer(filled, "export", "--out", tmp_path / "out", "--overwrite", "--snapshot", found["snapshot_sha256"][:8])
+    again = run_json(filled, "export", "--out", tmp_path / "out", "--overwrite", "--snapshot", found["snapshot_sha256"][:8])
     assert again["snapshot_sha256"] == found["snapshot_sha256"] and (tmp_path / "out" / "data").is_dir()
 
 

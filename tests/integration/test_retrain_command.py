@@ -3,24 +3,17 @@
 import json
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import select
 
-from curation.cli import main
 from curation.store.tables import JobRow
 from curation.store.workspace import Workspace
+from tests.commands import run
 from tests.integration.test_retrain import catalog
-
-
-def typed(workspace: Workspace, *words: str) -> Result:
-    """The command's result."""
-    flags = ["--home", str(workspace.settings.home), "--database-url", workspace.settings.url]
-    return CliRunner().invoke(main, [*flags, "retrain", *words])
 
 
 def test_enqueue_leaves_one_job(workspace: Workspace) -> None:
     """Asked twice, a worker trains once, with what was asked for first."""
-    first, second = (typed(workspace, "--enqueue", "--trigger", f"ask {at}", "--epochs", "3", "--json") for at in (1, 2))
+    first, second = (run(workspace, "retrain", "--enqueue", "--trigger", f"ask {at}", "--epochs", "3", "--json") for at in (1, 2))
     assert [json.loads(found.stdout)["enqueued"] for found in (first, second)] == [True, False]
     with workspace.db.read() as session:
         assert session.execute(select(JobRow.payload)).scalars().all() == [{"trigger": "ask 1", "epochs": 3}]
@@ -28,7 +21,7 @@ def test_enqueue_leaves_one_job(workspace: Workspace) -> None:
 
 def test_an_empty_catalog_is_explained(sqlite_workspace: Workspace) -> None:
     """No traceback: what is missing, and what to do."""
-    found = typed(sqlite_workspace)
+    found = run(sqlite_workspace, "retrain")
     assert found.exit_code == 1 and "refurbish ingest" in found.stderr
 
 
@@ -36,11 +29,11 @@ def test_an_empty_catalog_is_explained(sqlite_workspace: Workspace) -> None:
 def test_report_for_people_and_for_programs(sqlite_workspace: Workspace) -> None:
     """A table by default; one JSON object on stdout with --json."""
     catalog(sqlite_workspace, 60)
-    shown = typed(sqlite_workspace, "--epochs", "1", "--folds", "2")
+    shown = run(sqlite_workspace, "retrain", "--epochs", "1", "--folds", "2")
     assert (
         shown.exit_code == 0
         and "det-0001: no verified listing to judge it by" in shown.stdout
         and "provisionally" in shown.stdout
     )
-    report = json.loads(typed(sqlite_workspace, "--epochs", "1", "--folds", "2", "--json").stdout)
+    report = json.loads(run(sqlite_workspace, "retrain", "--epochs", "1", "--folds", "2", "--json").stdout)
     assert report["state"] == "refused" and report["champion"]["name"] == "det-0001" and report["seconds"]["total"] > 0

@@ -2,33 +2,19 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
 
-from curation.cli import main
 from curation.release.formats import restore
 from curation.store.workspace import Workspace
 from curation.types import Question
 from tests import builders, review_world
+from tests.commands import run, run_json
 from tests.review_world import PATHS, suspect
 
 COLUMNS = ["rank", "listing_ref", "given", "suggested", "suggested_score", "score", "is_issue", "reasons"]
-
-
-def run(workspace: Workspace, *words: object) -> Result:
-    url = workspace.settings.database_url
-    return CliRunner().invoke(main, ["--home", str(workspace.settings.home), "--database-url", url, *map(str, words)])
-
-
-def run_json(workspace: Workspace, *words: object) -> dict[str, Any]:
-    result = run(workspace, *words, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
 
 
 @pytest.fixture
