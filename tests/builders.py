@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from sqlalchemy import select
 
 from curation.store import listings
 from curation.store.listings import Record
+from curation.store.tables import LabelRow, ListingRow
 from curation.store.workspace import Workspace
-from curation.types import Listing, Photo
+from curation.types import Listing, Photo, Question
 from tests.conftest import NOW
 
 
@@ -44,6 +46,14 @@ def all_listings(workspace: Workspace) -> list[Listing]:
     """Every listing, ordered by id."""
     with workspace.db.read() as session:
         return [listing for page in listings.pages(session) for listing in page]
+
+
+def label(workspace: Workspace, ref: str, question: Question = Question.CATEGORY) -> tuple[str, str] | None:
+    """Value and source of a listing's label."""
+    query = select(LabelRow.value, LabelRow.source).join(ListingRow, ListingRow.id == LabelRow.listing_id)
+    with workspace.db.read() as session:
+        found = session.execute(query.where(ListingRow.ref == ref, LabelRow.question == question.value)).one_or_none()
+    return None if found is None else (found.value, found.source)
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (96, 64)) -> Image.Image:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from curation.labelstudio import ingest
 from curation.store import inbox, labels
 from curation.store.inbox import Delivery
-from curation.store.tables import AnnotationRow, Inbox, JobRow, LabelHistory, LabelRow, ListingRow, TaskRow
+from curation.store.tables import AnnotationRow, Inbox, JobRow, LabelHistory, TaskRow
 from curation.store.workspace import Workspace
 from curation.types import Outcome, Question
 from curation.worker import Worker
@@ -41,17 +41,6 @@ def deliver(workspace: Workspace, *bodies: bytes) -> None:
         Worker(workspace, ["ingest"]).run(until_idle=True)
 
 
-def label(workspace: Workspace, question: Question = Question.CATEGORY, ref: str = "L-1001") -> tuple[str, str] | None:
-    """Value and source of a listing's label."""
-    with workspace.db.read() as session:
-        found = session.execute(
-            select(LabelRow.value, LabelRow.source)
-            .join(ListingRow, ListingRow.id == LabelRow.listing_id)
-            .where(ListingRow.ref == ref, LabelRow.question == question.value)
-        ).one_or_none()
-    return None if found is None else (found.value, found.source)
-
-
 def states(workspace: Workspace) -> list[tuple[str, str | None]]:
     """State and reason of each delivery."""
     with workspace.db.read() as session:
@@ -62,8 +51,8 @@ def test_click_becomes_a_label(workspace: Workspace) -> None:
     """One submit changes both labels, is noted as applied, and keeps who said it."""
     catalog(workspace)
     deliver(workspace, body("annotation_created"))
-    assert label(workspace) == ("Home / Tools", "moderators")
-    assert label(workspace, Question.VIOLATION) == ("counterfeit|unsafe_product", "moderators")
+    assert builders.label(workspace, "L-1001") == ("Home / Tools", "moderators")
+    assert builders.label(workspace, "L-1001", Question.VIOLATION) == ("counterfeit|unsafe_product", "moderators")
     assert states(workspace) == [("applied", "applied 2, task 1")]
 
 
@@ -83,7 +72,7 @@ def test_order_of_arrival_does_not_matter(sqlite_workspace: Workspace, order: tu
     catalog(sqlite_workspace)
     bodies = [body("annotation_created"), body("annotation_updated"), body("annotation_updated_noop")]
     deliver(sqlite_workspace, *(bodies[i] for i in order))
-    assert label(sqlite_workspace) == ("Home / Decor", "moderators")
+    assert builders.label(sqlite_workspace, "L-1001") == ("Home / Decor", "moderators")
     with sqlite_workspace.db.read() as session:
         (vote,) = labels.votes(session, "L-1001", Question.CATEGORY)
     assert vote.at.isoformat() == "2026-02-28T09:21:00.000001+00:00"
@@ -95,14 +84,14 @@ def test_deletion_wins_early_or_late(workspace: Workspace, late: bool) -> None:
     catalog(workspace)
     bodies = [body("annotation_created"), body("annotations_deleted")]
     deliver(workspace, *(bodies if late else bodies[::-1]))
-    assert label(workspace) == ("Home / Decor", "seller")
+    assert builders.label(workspace, "L-1001") == ("Home / Decor", "seller")
 
 
 def test_deleted_task_takes_its_annotations_along(workspace: Workspace) -> None:
     """Label Studio sends no deletion of the annotations that went with a task."""
     catalog(workspace)
     deliver(workspace, body("annotation_created"), body("tasks_deleted"))
-    assert label(workspace) == ("Home / Decor", "seller")
+    assert builders.label(workspace, "L-1001") == ("Home / Decor", "seller")
     with workspace.db.read() as session:
         found = session.execute(select(TaskRow.task_id, TaskRow.is_deleted)).all()
     assert {(row.task_id, row.is_deleted) for row in found} == {("31", True), ("32", True)}
@@ -114,7 +103,7 @@ def test_annotation_before_its_listing(workspace: Workspace) -> None:
     deliver(workspace, body("annotation_created"))
     assert states(workspace) == [("applied", "orphan 2, task 1")]
     builders.add(workspace, builders.record("L-1001", category="Home / Decor"))
-    assert label(workspace, ref="L-1001") == ("Home / Tools", "moderators")
+    assert builders.label(workspace, "L-1001") == ("Home / Tools", "moderators")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +119,7 @@ def test_no_guess_becomes_a_label(workspace: Workspace, name: str, outcome: Outc
     """What is no answer is kept under its name and changes no label."""
     catalog(workspace)
     deliver(workspace, body(name))
-    assert label(workspace) == ("Home / Decor", "seller")
+    assert builders.label(workspace, "L-1001") == ("Home / Decor", "seller")
     with workspace.db.read() as session:
         assert set(session.execute(select(AnnotationRow.outcome)).scalars()) == {outcome.value}
 
@@ -140,7 +129,7 @@ def test_skip_after_a_vote_takes_the_vote_back(workspace: Workspace) -> None:
     catalog(workspace)
     skipped = body("annotation_updated", was_cancelled=True, updated_at="2026-02-28T10:00:00.000001Z")
     deliver(workspace, body("annotation_created"), skipped)
-    assert label(workspace) == ("Home / Decor", "seller")
+    assert builders.label(workspace, "L-1001") == ("Home / Decor", "seller")
 
 
 @pytest.mark.parametrize("name", ["project_updated", "label_link_created"])
@@ -176,8 +165,8 @@ def test_bulk_action_is_applied_in_parts(workspace: Workspace, monkeypatch: pyte
     monkeypatch.setattr(ingest, "EVENTS_PER_WRITE", 2)
     deliver(workspace, (CORPUS / "annotations_created.json").read_bytes())
     assert states(workspace) == [("applied", "applied 4, task 2")]
-    assert label(workspace) == ("Home / Tools", "moderators")
-    assert label(workspace, ref="L-1002") == ("Home / Decor", "moderators")
+    assert builders.label(workspace, "L-1001") == ("Home / Tools", "moderators")
+    assert builders.label(workspace, "L-1002") == ("Home / Decor", "moderators")
 
 
 def test_refused_body_leaves_nothing_behind(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ from curation.errors import InputError
 from curation.store import labels, listings, taxonomy
 from curation.store.labels import Resolved
 from curation.store.listings import Counts
-from curation.store.tables import Category, CategoryAlias, LabelHistory, LabelRow, ListingRow
+from curation.store.tables import Category, CategoryAlias, LabelHistory
 from curation.store.workspace import Workspace
 from curation.types import LabelEvent, LabelSource, Origin, Outcome, Question
 from tests import builders
@@ -24,14 +24,6 @@ def put(workspace: Workspace, *found: listings.Record, now: datetime = LATER) ->
     """Upsert in a transaction of its own."""
     with workspace.db.write() as session:
         return listings.upsert(session, found, now=now)
-
-
-def label(workspace: Workspace, question: Question, ref: str = "r1") -> tuple[str, str] | None:
-    """(value, source) of a listing's label."""
-    query = select(LabelRow.value, LabelRow.source).join(ListingRow).where(ListingRow.ref == ref)
-    with workspace.db.read() as session:
-        row = session.execute(query.where(LabelRow.question == question.value)).one_or_none()
-    return None if row is None else (row.value, row.source)
 
 
 def n_history(workspace: Workspace) -> int:
@@ -79,12 +71,12 @@ def test_a_ref_twice_in_one_batch_is_refused(workspace: Workspace) -> None:
 def test_sellers_label_follows_the_seller(workspace: Workspace) -> None:
     """While nobody else spoke, the label is what the seller says now, and each change is kept."""
     put(workspace, builders.record(flags=("counterfeit",)))
-    assert label(workspace, Question.VIOLATION) == ("counterfeit", "report")
+    assert builders.label(workspace, "r1", Question.VIOLATION) == ("counterfeit", "report")
     put(workspace, builders.record(category="Toys"))
-    assert label(workspace, Question.CATEGORY) == ("Toys", "seller")
-    assert label(workspace, Question.VIOLATION) is None
+    assert builders.label(workspace, "r1") == ("Toys", "seller")
+    assert builders.label(workspace, "r1", Question.VIOLATION) is None
     put(workspace, builders.record(category=None))
-    assert label(workspace, Question.CATEGORY) is None and n_history(workspace) == 5
+    assert builders.label(workspace, "r1") is None and n_history(workspace) == 5
 
 
 @pytest.mark.parametrize("source", [LabelSource.MODERATORS, LabelSource.REFURBISHED])
@@ -94,7 +86,7 @@ def test_stronger_source_is_never_touched(workspace: Workspace, source: LabelSou
     with workspace.db.write() as session:
         labels.set_label(session, ids["r1"], Question.CATEGORY, Resolved("Toys", source, 0.9, {}), now=NOW)
     assert put(workspace, builders.record(category="Home / Kitchen")) == Counts(n_changed=1)
-    assert label(workspace, Question.CATEGORY) == ("Toys", source.value)
+    assert builders.label(workspace, "r1") == ("Toys", source.value)
 
 
 def test_annotations_that_came_first_are_adopted(workspace: Workspace) -> None:
@@ -105,7 +97,7 @@ def test_annotations_that_came_first_are_adopted(workspace: Workspace) -> None:
     with workspace.db.write() as session:
         assert labels.apply_event(session, event, via="webhook", now=NOW).outcome == "orphan"
     put(workspace, builders.record())
-    assert label(workspace, Question.CATEGORY) == ("Toys", "moderators")
+    assert builders.label(workspace, "r1") == ("Toys", "moderators")
 
 
 def test_pages_and_selections_hold_every_listing_once(workspace: Workspace) -> None:
@@ -135,7 +127,7 @@ def test_former_name_stands_for_the_present_one(workspace: Workspace) -> None:
         node = taxonomy.ensure(session, ["Home / Garden"])["Home / Garden"]
         session.add(CategoryAlias(old_path="Home / Yard", category_id=node.id, at=NOW))
     put(workspace, builders.record(category="Home / Yard"))
-    assert label(workspace, Question.CATEGORY) == ("Home / Garden", "seller")
+    assert builders.label(workspace, "r1") == ("Home / Garden", "seller")
     with workspace.db.read() as session:
         assert taxonomy.resolve(session, "Home / Yard") == "Home / Garden"
         assert taxonomy.resolve(session, "Nowhere") is None

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from curation.labelstudio import project
 from curation.release import registry
 from curation.review import suspects
-from curation.store.tables import LabelRow, ListingRow, ReviewItem
+from curation.store.tables import ListingRow, ReviewItem
 from curation.store.workspace import Workspace, utc_now
 from curation.types import Question, Suspect
 from curation.worker import Worker
@@ -101,13 +101,7 @@ class World:
 
     def label(self, ref: str, question: Question = Question.CATEGORY) -> tuple[str, str] | None:
         """Value and source of a listing's label."""
-        with self.workspace.db.read() as session:
-            found = session.execute(
-                select(LabelRow.value, LabelRow.source)
-                .join(ListingRow, ListingRow.id == LabelRow.listing_id)
-                .where(ListingRow.ref == ref, LabelRow.question == question.value)
-            ).one_or_none()
-        return None if found is None else (found.value, found.source)
+        return builders.label(self.workspace, ref, question)
 
     def states(self, ref: str) -> dict[str, str]:
         """State of each question about a listing."""
