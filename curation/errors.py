@@ -10,7 +10,6 @@ RefurbishError
  ├── DatabaseError         the database cannot be used as it is (away, newer, foreign)
  ├── NotFoundError         a name, id or sha256 that is not there
  ├── IntegrityError        stored bytes do not match their sha256
- ├── GateRefused           a model is not good enough to be released
  ├── StaleLease            this worker no longer owns its job; its writes are refused
  └── LabelStudioError      Label Studio answered with an error, or not at all
 
@@ -67,12 +66,6 @@ class NotFoundError(RefurbishError):
 
 class IntegrityError(RefurbishError):
     """Stored bytes do not match their sha256."""
-
-
-class GateRefused(RefurbishError):
-    """A model is not good enough to be released."""
-
-    exit_code = 3
 
 
 class StaleLease(RefurbishError):
