@@ -98,14 +98,22 @@ def patterns(q: int, n_named: int) -> tuple[NDArray[np.float64], NDArray[np.int6
 
 
 class Selfie:
-    """The objective. `corrected` holds the refurbished label of each row after a fit, and the given one elsewhere."""
+    """The objective."""
 
     def __init__(self, table: Table, train: Rows, config: TrainConfig) -> None:
         self.config, self.epoch, self._table = config, 0, table
         self.noise = config.selfie_noise or evidence.posterior(table, train).rate
         self.history = History(len(table), len(table.targets.classes), config.selfie_history, table.device)
-        self.corrected = torch.from_numpy(table.targets.category.copy()).to(table.device)
         self._resumed = self.history.is_full()
+
+    @property
+    def corrected(self) -> Tensor:
+        """(N,) the refurbished label of each row by now, and the given one elsewhere; -1 stays -1."""
+        given = torch.from_numpy(self._table.targets.category).to(self._table.device)
+        is_open = ~torch.from_numpy(self._table.targets.is_verified[:, 0]).to(given.device) & (given >= 0)
+        mode, entropy = self.history.certainty(torch.arange(len(given), device=given.device))
+        believed = self._resumed if self.epoch <= self.config.selfie_warmup else torch.ones_like(self._resumed)
+        return torch.where(is_open & believed & (entropy <= self.config.selfie_certainty), mode, given)
 
     def begin(self, epoch: int) -> None:
         """Warm-up ends after `selfie_warmup` epochs."""
@@ -132,23 +140,18 @@ class Selfie:
         if self.epoch <= self.config.selfie_warmup:
             return self._warming_up(wanted, predicted)
         self.history.record(wanted.rows, predicted)
-        labels, is_refurbished = self._labels(wanted, torch.ones_like(wanted.is_verified))
-        return labels, is_refurbished | wanted.is_verified | self._clean(losses)
+        mode, entropy = self.history.certainty(wanted.rows)
+        refurbished = (entropy <= self.config.selfie_certainty) & ~wanted.is_verified
+        used = self._clean(losses).logical_or_(refurbished).logical_or_(wanted.is_verified)
+        return torch.where(refurbished, mode, wanted.classes), used
 
     def _warming_up(self, wanted: Wanted, predicted: Tensor) -> tuple[Tensor, Tensor]:
         """Every label is used; histories that an earlier fit filled are believed and kept as they are."""
         resumed = self._resumed[wanted.rows]
         self.history.record(wanted.rows[~resumed], predicted[~resumed])
-        labels, _ = self._labels(wanted, resumed)
-        return labels, torch.ones_like(resumed)
-
-    def _labels(self, wanted: Wanted, believed: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels (B,), the mode where a believed history is certain; and where that is."""
         mode, entropy = self.history.certainty(wanted.rows)
-        refurbished = (entropy <= self.config.selfie_certainty) & believed & ~wanted.is_verified
-        labels = torch.where(refurbished, mode, wanted.classes)
-        self.corrected[wanted.rows] = torch.where(wanted.weight > 0, labels, self.corrected[wanted.rows])
-        return labels, refurbished
+        refurbished = (entropy <= self.config.selfie_certainty) & resumed & ~wanted.is_verified
+        return torch.where(refurbished, mode, wanted.classes), torch.ones_like(resumed)
 
     def _clean(self, losses: Tensor) -> Tensor:
         """(B,) the (1 - tau) part of the batch with the smallest losses."""
