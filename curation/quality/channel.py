@@ -11,8 +11,10 @@ rows together, each row left out of what it is judged by. A rate is shared by th
 log odds of a class's rate and of a seller's record add up, so that careless sellers are doubted sooner. What
 moderators decided tells confusions and sellers' records; the rates of classes are those of the undecided rows, because
 moderators were asked where something looked wrong. Rates are drawn to the common one, confusions to the siblings of
-the class, each by a stated number of rows. Evidence is a sum of views (text, photos, …), each divided by a scale
-that makes the labels most likely.
+the class, each by a stated number of rows. Evidence is a sum of views (text, photos, …), each divided by a scale: the one
+at which moderators' decisions are most probable, each read as if it were not known. Whom they were asked about was
+chosen by the same evidence and labels, so that the choice does not bias it. With few decisions it is the
+scale that makes what was said most likely, which takes too sharp a view's errors for sellers'.
 
 Only candidates are looked at: cost and memory are O(N k), whatever the number of classes.
 """
@@ -41,8 +43,17 @@ SIBLING_SHARE = 0.85
 
 RATE_BOUNDS = (0.005, 0.97)
 N_ROUNDS = 15
-SCALED_AT = (0, 2, 6)
+SCALED_AT = (0, 2, 6, 10)
 """Rounds in which the scales of the views are fitted anew."""
+
+MIN_DECIDED = 50
+"""Decided rows from which on they choose the scales."""
+
+N_TELLING = 20_000
+"""At most so many rows choose them."""
+
+LEAST_PROBABLE = 1e-4
+"""A decision that no scale can explain, a mistaken one perhaps, weighs no more than this."""
 
 START_RATE = 0.2
 TINY = 1e-30
@@ -67,6 +78,16 @@ class Said:
     label: Ints  #: (N,) class that the seller chose, -1 = none
     seller: Ints  #: (N,) 0 … S-1, -1 = unknown
     truth: Ints  #: (N,) class that moderators decided, -1 = unknown
+
+    @property
+    def judged(self) -> NDArray[np.bool_]:
+        """(N,) said and decided."""
+        return np.asarray((self.label != UNLABELLED) & (self.truth != UNLABELLED))
+
+    @property
+    def tells_scales(self) -> bool:
+        """Enough was decided for the scales of the views to be chosen by it."""
+        return bool(self.judged.sum() >= MIN_DECIDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +145,10 @@ def read(views: Sequence[View], classes: Ints, said: Said, root_of: NDArray[np.i
     likelihood = 0.0
     for n_round in range(N_ROUNDS):
         if n_round in SCALED_AT:
-            scales = _fitted(views, scales, transition, model.spoken)
+            scales = _fitted(views, scales, transition, model)
             evidence = _evidence(views, scales)
-        unseen, likelihood = _posterior(evidence, transition, model.spoken)
+        unseen, total = _posterior(evidence, transition)
+        likelihood = float(np.log(total[model.spoken]).mean()) if model.spoken.any() else 0.0
         p = np.where(model.decided[:, None], model.is_true, unseen)
         transition = model.transition(p)
     wrong = np.where(model.spoken, 1 - (p * model.is_said).sum(1), 0.0)
@@ -144,6 +166,9 @@ class _Channel:
         self.decided = said.truth != UNLABELLED
         self.is_said = (classes == said.label[:, None]) & self.spoken[:, None]
         self.is_true = (classes == said.truth[:, None]) & self.decided[:, None]
+        self.is_told = said.tells_scales
+        telling = np.flatnonzero(said.judged if self.is_told else self.spoken)
+        self.telling = telling[:: 1 + len(telling) // N_TELLING]
         self.seller = np.where(self.spoken, said.seller, -1)
         pairs = classes * self.n_classes + np.maximum(said.label, 0)[:, None]
         _, self.pair = np.unique(pairs, return_inverse=True)
@@ -167,6 +192,13 @@ class _Channel:
         counts = np.bincount(self.pair.ravel(), weights=moved.ravel())
         confusion = counts[self.pair] - moved + CONFUSION_PRIOR * self.unseen
         return self._joined(np.clip(rate, *RATE_BOUNDS), confusion / (left[self.classes] - moved + CONFUSION_PRIOR))
+
+    def explained(self, evidence: Floats, transition: Floats) -> float:
+        """Log-likelihood of the telling rows: of what moderators decided given what was said, or of what was said."""
+        p, total = _posterior(evidence, transition)
+        if self.is_told:
+            total = np.maximum((p * self.is_true[self.telling]).sum(1), LEAST_PROBABLE)
+        return float(np.log(total).sum())
 
     def _joined(self, rate: Floats, confusion: Floats) -> Floats:
         found = np.where(self.is_said, 1 - rate, rate * confusion)
@@ -202,11 +234,11 @@ def _unseen(classes: Ints, said: Ints, root_of: NDArray[np.integer]) -> Floats:
     return np.asarray(share * near + (1 - share) / max(n_classes - 1, 1))
 
 
-def _posterior(evidence: Floats, transition: Floats, spoken: NDArray[np.bool_]) -> tuple[Floats, float]:
+def _posterior(evidence: Floats, transition: Floats) -> tuple[Floats, Floats]:
+    """(N, k) probabilities of the candidates, and (N,) the probability of what was said."""
     joint = np.exp(evidence) * transition
     total = np.maximum(joint.sum(1), TINY)
-    likelihood = float(np.log(total[spoken]).mean()) if spoken.any() else 0.0
-    return joint / total[:, None], likelihood
+    return joint / total[:, None], total
 
 
 def _evidence(views: Sequence[View], scales: dict[str, float]) -> Floats:
@@ -217,16 +249,13 @@ def _evidence(views: Sequence[View], scales: dict[str, float]) -> Floats:
     return np.asarray(log_softmax(total, axis=1))
 
 
-def _fitted(views: Sequence[View], scales: dict[str, float], transition: Floats, spoken: NDArray[np.bool_]) -> dict[str, float]:
-    """One view after the other, the scale that makes what was said most likely."""
-    found = dict(scales)
+def _fitted(views: Sequence[View], scales: dict[str, float], transition: Floats, model: _Channel) -> dict[str, float]:
+    """One view after the other, the scale that explains best what is known."""
+    rows, found = model.telling, dict(scales)
+    parts = [View(view.name, view.scores[rows], view.scales) for view in views]
     for view in views:
-        likelihoods = []
-        for scale in view.scales:
-            evidence = _evidence(views, {**found, view.name: scale})
-            total = (np.exp(evidence) * transition).sum(1)[spoken]
-            likelihoods.append(float(np.log(np.maximum(total, TINY)).sum()))
-        found[view.name] = view.scales[int(np.argmax(likelihoods))]
+        explained = [model.explained(_evidence(parts, {**found, view.name: scale}), transition[rows]) for scale in view.scales]
+        found[view.name] = view.scales[int(np.argmax(explained))]
     return found
 
 
