@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     review_batch: int = Field(300, ge=1, description="listings in one review batch")
     audit_share: float = Field(0.12, ge=0, le=1, description="share of a batch drawn uniformly, to measure noise without bias")
     violation_share: float = Field(0.10, ge=0, le=1, description="share of a batch that was reported or that the model flags")
+    repair_share: float = Field(
+        0.2, ge=0, le=1, description="share of a batch drawn from the likely errors, at most, so that repair can be certified"
+    )
     blind_share: float = Field(0.05, ge=0, le=1, description="share of a batch shown without suggestion")
     second_opinion_share: float = Field(0.1, ge=0, le=1, description="share of a batch that may be second opinions, at most")
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from curation.quality.validate import OutOfSample
 from curation.release import registry
 from curation.review import probabilities, queue, suspects
-from curation.review.repair_evidence import Opinion
+from curation.review.repair_evidence import DRAW, Opinion
 from curation.store import labels
 from curation.store.tables import LabelRow, ListingRow, ReviewItem
 from curation.store.workspace import Workspace
@@ -69,6 +69,14 @@ def finish_run(workspace: Workspace, oos: OutOfSample, opinion: Opinion | None =
         report = {probabilities.REPORT_KEY: probabilities.store(workspace.files, oos, opinion=opinion)}
         registry.finish_run(session, run_id, state="finished", report=report, n_seconds=1.0, now=NOW)
     return run_id
+
+
+def draw(workspace: Workspace, refs: Iterable[str], reason: Reason = DRAW) -> None:
+    """Ask about the category of these listings because they were drawn at random, or for another reason."""
+    item = {"question": Question.CATEGORY.value, "state": "pushed", "reasons": [dataclasses.asdict(reason)], "priority": 0.5}
+    with workspace.db.write() as session:
+        for listing_id in session.execute(select(ListingRow.id).where(ListingRow.ref.in_(refs))).scalars().all():
+            session.add(ReviewItem(listing_id=listing_id, **item, batch="b", n_wanted=1, created_at=NOW, pushed_at=NOW))
 
 
 def answer(workspace: Workspace, ref: str, value: str | None, who: str = "anna", **details: Any) -> str:

@@ -1,13 +1,14 @@
 """Which wrong labels may be changed without asking anybody: a cut on a score, certified by moderators' answers.
 
 A listing is *to be changed* where the suggestion differs from the given label and its score reaches the cut. Its precision,
-the share of such changes that are right, is estimated from verified listings only: what the rule would have done to the
-seller's label, and what moderators decided. Verified listings were mostly chosen because they looked doubtful, so they score
-higher than those that are to be changed, and their plain average would flatter. Therefore each verified listing stands in for
-an equal share of the listings to be changed, all of which score at least as high (`stand_ins`). Where a higher score means a
-suggestion that is right no less often, and whoever was asked is as often right as whoever was not at the same score, the
-expected precision of the stand-ins is at most that of the changes, and the exact binomial bound holds for it (Clopper and
-Pearson 1934; for unequal chances of the same mean: Hoeffding 1956, theorem 5).
+the share of such changes that are right, is estimated from listings that were drawn at random, whatever else spoke for asking
+about them: what the rule would have done to the seller's label, and what moderators decided. Listings that were asked about
+because they looked doubtful tell nothing here: the ranking knows more than the score, so that at the same score they are
+right more often than those that were left (`tests/benchmarks/repair_precision.py`). What was drawn need not score like what
+is to be changed; therefore each verified listing stands in for an equal share of the listings to be changed, all of which
+score at least as high (`stand_ins`). Where a higher score means a suggestion that is right no less often, the expected
+precision of the stand-ins is at most that of the changes, and the exact binomial bound holds for it (Clopper and Pearson
+1934; for unequal chances of the same mean: Hoeffding 1956, theorem 5).
 
 Several cuts are tried. The allowed error is divided over them, and a cut that holds hands its share to the next, laxer one
 (the fallback procedure, Wiens 2003): the chance that any cut is certified wrongly stays below the allowed error.
@@ -19,7 +20,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from curation.errors import InputError, ProbabilityError
 from curation.quality.metrics import exact_lower
@@ -33,8 +33,14 @@ MAX_CUTS = 12
 STEP = 1.25
 """Each cut is tried on this many times the evidence of the one before."""
 
-VETO_ERROR = 0.1
-"""The audit sample stops a cut where so few of its changes are right that at the target that happens this rarely."""
+TIER = 0.2
+"""Share of the would-be changes, those that score highest, about which answers are drawn."""
+
+N_WRONG_TO_BEAR = 10
+"""Enough is drawn when this many wrong ones would not stop the promise: 336 answers at 0.95, 167 at 0.9."""
+
+TIMES_NEEDED = 4
+"""A tier must hold so many times the answers that bear two wrong ones, 124 at 0.95: a smaller one is better answered whole."""
 
 TINY = 1e-30
 
@@ -44,18 +50,17 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """E verified listings whose label the rule would change at some cut, one of a near-duplicate group."""
+    """E verified listings that were drawn at random, whose label the rule would change at some cut; one of a group."""
 
     score: Floats  #: (E,) in [0, 1]
     right: Bools  #: (E,) moderators decided for the suggestion
-    audited: Bools  #: (E,) drawn uniformly
 
     def __len__(self) -> int:
         return len(self.score)
 
     def take(self, rows: NDArray[np.integer] | Bools) -> Self:
         """Some of the rows."""
-        return type(self)(self.score[rows], self.right[rows], self.audited[rows])
+        return type(self)(self.score[rows], self.right[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,6 @@ class Promise:
     precision_low: float  #: its lower confidence bound, at least the target
     n: int  #: stand-ins
     n_right: int
-    n_audited: int  #: of the evidence past the cut
     n_changes: int  #: listings past the cut
     n_cuts: int  #: tried
     n_evidence: int  #: all verified listings that tell something
@@ -89,9 +93,6 @@ class _Cut:
     n_changes: int
     n: int
     n_right: int
-    n_past: int
-    n_audited: int
-    n_audited_right: int
 
 
 def suggestions(store: TopK) -> tuple[NDArray[np.int64], Floats]:
@@ -118,8 +119,8 @@ def promise(
     """The lowest cut at which the changes are certified to be right as often as `target`.
 
     `scores`: (N,) in [0, 1], of the listings that a cut would change, none of them verified. Cuts and stand-ins are chosen by
-    scores alone, never by answers. A cut that the audit sample contradicts on its own is not taken. Raises InputError on a
-    target outside (0, 1), ProbabilityError on scores that are not in [0, 1].
+    scores alone, never by answers. Raises InputError on a target outside (0, 1), ProbabilityError on scores that are not
+    in [0, 1].
     """
     if not 0 < target < 1:
         raise InputError(f"target is {target}; give a precision between 0 and 1, such as 0.95")
@@ -132,11 +133,24 @@ def promise(
     best, share = None, 0.0
     for cut in tried:
         share += error / len(tried)
-        if _certified(cut, target, share):
-            best = (cut, exact_lower(cut.n_right, cut.n, 1 - share))
-        else:
-            share = 0.0
+        low = exact_lower(cut.n_right, cut.n, 1 - share)
+        best, share = ((cut, low), share) if low >= target else (best, 0.0)
     return _kept(best, target, len(tried), len(known)) if best else _refused(waiting, known, target, error, len(tried))
+
+
+def to_draw(scores: Floats, waiting: Bools, drawn: Bools, target: float) -> tuple[float, int]:
+    """The score from which on listings should be asked about at random only, and how many further answers are wanted there.
+
+    `scores`: (N,) of all listings that some cut would change; `waiting`, `drawn`: (N,) nobody was asked about it, or it was
+    drawn at random. (inf, 0) where enough were drawn or a promise would not pay. Answers have no part in this.
+    """
+    _check(scores, "scores")
+    cut = float(np.quantile(scores, 1 - TIER)) if len(scores) else math.inf
+    tier = np.sort(scores[waiting & (scores >= cut)])
+    known = np.sort(scores[drawn & (scores >= cut)])
+    start = int(np.searchsorted(tier, known[0])) if len(known) else 0
+    n_more = n_needed(target, N_WRONG_TO_BEAR) - len(stand_ins(known, tier[start:]))
+    return (cut, n_more) if n_more > 0 and len(tier) >= TIMES_NEEDED * n_needed(target, 2) else (math.inf, 0)
 
 
 def n_needed(target: float, n_wrong: int = 0, error: float = 1 - CONFIDENCE) -> int:
@@ -197,13 +211,7 @@ def _at(value: float, waiting: Floats, known: Evidence) -> _Cut:
     past = known.take(known.score >= value)
     changes = waiting[np.searchsorted(waiting, value) :]
     chosen = past.right[stand_ins(past.score, changes)]
-    audited = past.right[past.audited]
-    return _Cut(value, len(changes), len(chosen), int(chosen.sum()), len(past), len(audited), int(audited.sum()))
-
-
-def _certified(cut: _Cut, target: float, error: float) -> bool:
-    contradicted = cut.n_audited > 0 and binom.cdf(cut.n_audited_right, cut.n_audited, target) < VETO_ERROR
-    return not contradicted and exact_lower(cut.n_right, cut.n, 1 - error) >= target
+    return _Cut(value, len(changes), len(chosen), int(chosen.sum()))
 
 
 def _kept(best: tuple[_Cut, float], target: float, n_cuts: int, n_evidence: int) -> Promise:
@@ -215,7 +223,6 @@ def _kept(best: tuple[_Cut, float], target: float, n_cuts: int, n_evidence: int)
         precision_low=low,
         n=cut.n,
         n_right=cut.n_right,
-        n_audited=cut.n_audited,
         n_changes=cut.n_changes,
         n_cuts=n_cuts,
         n_evidence=n_evidence,
@@ -237,7 +244,6 @@ def _refused(waiting: Floats, known: Evidence, target: float, error: float, n_cu
         precision_low=0.0,
         n=0,
         n_right=0,
-        n_audited=int(known.audited.sum()),
         n_changes=0,
         n_cuts=n_cuts,
         n_evidence=len(known),

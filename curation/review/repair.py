@@ -27,6 +27,7 @@ from curation.review.repair_evidence import (
     Opinion,
     Placed,
     check_opinion,
+    drawn,
     evidence,
     given_unanswered,
     placed,
@@ -92,24 +93,28 @@ def plan(
     it was repaired at, whatever the model says now. An opinion on a category that the seller has changed since says
     nothing. Categories go by their present paths. Raises ProbabilityError on arrays that do not fit together.
     """
-    check_held(oos)
-    renames = renamed_paths(session)
-    rows = placed(session, oos.refs, renames)
-    if opinion is None:
-        oos = renamed(dense(oos) if isinstance(oos, SparseOutOfSample) else oos, renames)
-        opinion = _by_model(oos, rows)
-    opinion = check_opinion(opinion, len(oos.refs), len(oos.classes))
-    names = [renames.get(path, path) for path in oos.classes]
-    suggested = [names[k] for k in opinion.suggested.tolist()]
-    moved = [one for one in rows if suggested[one.row] != one.given and _may(one, opinion, names)]
-    known, n_failed = evidence(session, rows, moved, suggested, opinion, renames)
-    answered, barred = voted(session), labels.undone(session, QUESTION)
-    open_rows = [one for one in moved if one.decided is None and one.ref not in answered]
-    waiting = [one for one in open_rows if one.id not in barred]
-    found = repair.promise(_scores(waiting, opinion), known, target)
-    changes = [_change(one, suggested, opinion) for one in waiting if opinion.score[one.row] >= found.cut]
+    all_ = _weigh(session, oos, opinion)
+    known, n_failed = evidence(session, all_.rows, all_.moved, all_.suggested, all_.opinion, all_.renames)
+    barred = labels.undone(session, QUESTION)
+    waiting = [one for one in all_.unanswered if one.id not in barred]
+    found = repair.promise(_scores(waiting, all_.opinion), known, target)
+    changes = [_change(one, all_.suggested, all_.opinion) for one in waiting if all_.opinion.score[one.row] >= found.cut]
     ranked = tuple(sorted(changes, key=lambda change: (-change.score, change.ref)))
-    return Plan(run_id, sha256 or _sha256(session, run_id), found, ranked, len(open_rows) - len(waiting), n_failed)
+    return Plan(run_id, sha256 or _sha256(session, run_id), found, ranked, len(all_.unanswered) - len(waiting), n_failed)
+
+
+def to_draw(session: Session, oos: HeldOut, opinion: Opinion | None, *, target: float) -> tuple[dict[int, str], int]:
+    """Listings to be asked about at random only, id → near-duplicate group, and how many of them should be.
+
+    They are the surest would-be changes that nobody was asked about, as long as too few were drawn (`quality.repair.to_draw`).
+    """
+    all_ = _weigh(session, oos, opinion)
+    by_chance, open_ids = drawn(session), {one.id for one in all_.unanswered}
+    scores = _scores(all_.moved, all_.opinion)
+    is_drawn = np.array([one.ref in by_chance for one in all_.moved], dtype=bool)
+    waiting = np.array([one.id in open_ids for one in all_.moved], dtype=bool) & ~is_drawn
+    cut, n = repair.to_draw(scores, waiting, is_drawn, target)
+    return {one.id: one.group_key for one, p, still in zip(all_.moved, scores, waiting, strict=True) if still and p >= cut}, n
 
 
 def apply(session: Session, planned: Plan, *, now: datetime) -> Applied:
@@ -177,20 +182,46 @@ def words(found: Promise) -> str:
     """The estimate in two or three sentences."""
     if found.holds:
         low = int(found.precision_low * 1000) / 1000
-        said = (
-            f"{found.n_changes:,} labels score {found.cut:.3f} or more. Of the {found.n:,} verified listings that stand in for "
-            f"them {found.n_right:,} are right, so with 95 % confidence at least {low:.1%} are (target {found.target:.0%}, "
-            f"{found.n_cuts} cuts tried)."
+        return (
+            f"{found.n_changes:,} labels score {found.cut:.3f} or more. Of the {found.n:,} listings drawn at random that stand "
+            f"in for them {found.n_right:,} are right, so with 95 % confidence at least {low:.1%} are "
+            f"(target {found.target:.0%}, {found.n_cuts} cuts tried)."
         )
-        drawn = f"{found.n_audited:,} verified listings past the cut were drawn at random and do not contradict this."
-        untested = "None of the verified listings past the cut was drawn at random: they may be unlike the others."
-        return f"{said} {drawn if found.n_audited else untested}"
     if not found.n_missing:
         return "Nothing is changed: the model suggests nothing else for any label that nobody has decided."
     return (
-        f"Nothing is changed: {found.n_evidence:,} verified listings tell something about such changes, which certifies no cut "
-        f"at {found.target:.0%}. {found.n_missing:,} more that score {found.next_cut:.3f} or more, all right, would."
+        f"Nothing is changed: {found.n_evidence:,} listings that were drawn at random and decided tell something about such "
+        f"changes, which certifies no cut at {found.target:.0%}. {found.n_missing:,} more that score {found.next_cut:.3f} or "
+        "more, all right, would."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """The listings of a run beside its opinion, categories by their present paths."""
+
+    rows: list[Placed]
+    moved: list[Placed]  #: those that some cut would change
+    unanswered: list[Placed]  #: of these
+    suggested: list[str]  #: by row of the opinion
+    opinion: Opinion
+    renames: Mapping[str, str]
+
+
+def _weigh(session: Session, oos: HeldOut, opinion: Opinion | None) -> _Weighed:
+    check_held(oos)
+    renames = renamed_paths(session)
+    rows = placed(session, oos.refs, renames)
+    if opinion is None:
+        oos = renamed(dense(oos) if isinstance(oos, SparseOutOfSample) else oos, renames)
+        opinion = _by_model(oos, rows)
+    opinion = check_opinion(opinion, len(oos.refs), len(oos.classes))
+    names = [renames.get(path, path) for path in oos.classes]
+    suggested = [names[k] for k in opinion.suggested.tolist()]
+    moved = [one for one in rows if suggested[one.row] != one.given and _may(one, opinion, names)]
+    answered = voted(session)
+    unanswered = [one for one in moved if one.decided is None and one.ref not in answered]
+    return _Weighed(rows, moved, unanswered, suggested, opinion, renames)
 
 
 def _by_model(oos: OutOfSample, rows: list[Placed]) -> Opinion:

@@ -12,13 +12,16 @@ from sqlalchemy.orm import Session
 from curation.errors import ProbabilityError
 from curation.quality.repair import Evidence
 from curation.quality.validate import check_labels
-from curation.release.noise import audit_refs
+from curation.release.noise import AUDIT
 from curation.store import annotations
-from curation.store.tables import AnnotationRow, Category, LabelHistory, LabelRow, ListingRow
+from curation.store.tables import AnnotationRow, Category, LabelHistory, LabelRow, ListingRow, ReviewItem
 from curation.store.taxonomy import chunks
-from curation.types import LabelSource, Origin, Outcome, Question
+from curation.types import LabelSource, Origin, Outcome, Question, Reason
 
 QUESTION = Question.CATEGORY
+DRAW = Reason("repair", 0.1, "Drawn at random from the likely errors, to measure how often they could be put right unasked.")
+DRAWN = (AUDIT, DRAW.code)
+"""First reasons of listings that were drawn at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +94,24 @@ def evidence(
     opinion: Opinion,
     renames: Mapping[str, str],
 ) -> tuple[Evidence, int]:
-    """Verified listings by what would have been done to the seller's label; one a group, the lowest score or a failure."""
+    """Verified listings that were drawn at random, by what would have been done to the seller's label, and failed repairs.
+
+    One a group, the lowest score or a failure. A failure counts whoever asked about it.
+    """
     failed = _failed(session, rows, renames)
-    unread = _unread(session)
+    unread, by_chance = _unread(session), drawn(session)
     found = [(one, float(opinion.score[one.row]), one.decided == suggested[one.row]) for one in moved if one.decided is not None]
-    judged = {one.id: (one, score, right) for one, score, right in found if one.ref not in unread}
+    judged = {one.id: (one, score, right) for one, score, right in found if one.ref in by_chance - unread}
     for one, score in failed:
         judged[one.id] = (one, max(score, judged.get(one.id, (one, 0.0, False))[1]), False)
     lost = {one.id for one, _ in failed}
     by_group: dict[str, tuple[Placed, float, bool]] = {}
     for case in sorted(judged.values(), key=lambda case: (case[0].id not in lost, case[1], case[0].id)):
         by_group.setdefault(case[0].group_key, case)
-    audited = audit_refs(session, QUESTION)
     kept = list(by_group.values())
     return Evidence(
         np.array([score for _, score, _ in kept], dtype=np.float64),
         np.array([right for _, _, right in kept], dtype=bool),
-        np.array([one.ref in audited for one, _, _ in kept], dtype=bool),
     ), sum(one.id in lost for one, _, _ in kept)
 
 
@@ -130,6 +134,13 @@ def _failed(session: Session, rows: Sequence[Placed], renames: Mapping[str, str]
 def voted(session: Session) -> set[str]:
     """Refs that somebody has answered; where people disagree no machine decides."""
     return set(session.execute(_answered().distinct()).scalars())
+
+
+def drawn(session: Session) -> set[str]:
+    """Refs of listings that people were asked about because they were drawn at random: that is their first reason."""
+    query = select(ListingRow.ref, ReviewItem.reasons).join(ListingRow, ListingRow.id == ReviewItem.listing_id)
+    rows = session.execute(query.where(ReviewItem.question == QUESTION.value))
+    return {row.ref for row in rows if row.reasons and row.reasons[0]["code"] in DRAWN}
 
 
 def given_unanswered(session: Session, listing_ids: Iterable[int]) -> dict[int, str]:

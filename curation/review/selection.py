@@ -15,9 +15,11 @@ from sqlalchemy.orm import Session
 
 from curation.quality import value
 from curation.release.splits import split_of
-from curation.review import opinions, queue, suggestions, suspects
+from curation.review import likely_errors, opinions, queue, suggestions, suspects
+from curation.review.likely_errors import Likely
 from curation.review.opinions import Opinions
 from curation.review.queue import OPEN
+from curation.review.repair_evidence import DRAW
 from curation.review.suggestions import Suggestion
 from curation.settings import Settings
 from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
@@ -28,7 +30,7 @@ SURPLUS = 10
 """Doubted listings that are compared, for each that is chosen."""
 
 AUDIT_REASON = Reason("audit", 0.1, "Drawn at random to measure how many labels are wrong.")
-AUDIT_PRIORITY = 0.5
+DRAWN_PRIORITY = 0.5
 CHUNK = 1000
 
 
@@ -72,6 +74,7 @@ def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now:
     without bias, from the listings of the test split as long as it has enough: a split by hash knows
     nothing of labels, and there each answer also judges models that never saw the listing. One that is
     decided already is marked, not asked again.
+    While automatic repair lacks answers, the surest errors are drawn too and asked about in no other way (`likely_errors`).
     Doubted labels fill the rest by the value of an answer. Second opinions on what one person decided take the place of
     those that are worth less, up to their share; none before a run has predicted the listings.
     Never chooses a listing that is open or decided otherwise, nor two of a near-duplicate group but for the audit.
@@ -79,12 +82,14 @@ def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now:
     smaller than `n`. The same state and `rng` give the same batch.
     """
     settings = workspace.settings
-    said = opinions.weigh(workspace)
+    said, likely = opinions.weigh(workspace), likely_errors.find(workspace)
     with workspace.db.write() as session:
         batch = _Batch(_excluded(session), groups=_open_groups(session))
         _audit(session, batch, round(n * settings.audit_share), rng)
+        _draw(batch, likely, round(n * settings.repair_share), rng)
         is_ranked = bool(suspects.ranked(session, Question.CATEGORY, limit=1))
         _flagged(session, batch, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
+        batch.excluded.update(likely.groups)
         n_again = _doubted(session, batch, n, said, limit=round(settings.second_opinion_share * n))
         return _open(session, batch, settings, rng, now, n_again=n_again)
 
@@ -110,7 +115,16 @@ def _audit(session: Session, batch: _Batch, n: int, rng: np.random.Generator) ->
         if listing_id in batch.excluded:
             _mark_audited(session, listing_id)
         else:
-            batch.put(listing_id, group_key, [AUDIT_REASON], AUDIT_PRIORITY)
+            batch.put(listing_id, group_key, [AUDIT_REASON], DRAWN_PRIORITY)
+
+
+def _draw(batch: _Batch, likely: Likely, n: int, rng: np.random.Generator) -> None:
+    """Up to `n` of the likely errors, each with the same chance."""
+    n_before, ids = len(batch.main), sorted(likely.groups)
+    for i in rng.permutation(len(ids)):
+        if len(batch.main) - n_before >= min(n, likely.n_wanted):
+            return
+        batch.add(ids[i], likely.groups[ids[i]], [DRAW], DRAWN_PRIORITY)
 
 
 def _drawn(session: Session, n: int, rng: np.random.Generator) -> list[tuple[int, str]]:

@@ -15,12 +15,12 @@ from curation.cli import main
 from curation.errors import NotFoundError, ProbabilityError
 from curation.quality.validate import OutOfSample
 from curation.release import noise, snapshot
-from curation.review import judged, probabilities, repair, repair_commands
+from curation.review import judged, probabilities, repair, repair_commands, selection
 from curation.review.repair_evidence import Opinion
 from curation.store import history, labels, listings
 from curation.store.tables import Category, CategoryAlias, LabelHistory, LabelRow, ListingRow
 from curation.store.workspace import Workspace
-from curation.types import LabelSource, Origin, Question
+from curation.types import LabelSource, Origin, Question, Reason
 from tests import builders, review_world
 from tests.conftest import NOW
 from tests.review_world import PATHS
@@ -57,7 +57,8 @@ def predict(workspace: Workspace, refs: list[str] = WRONG, p: float = 0.97) -> i
 
 
 def decide(workspace: Workspace, refs: list[str], **details: Any) -> None:
-    """A moderator follows the suggestion for each."""
+    """A moderator who was asked about them by chance follows the suggestion for each."""
+    review_world.draw(workspace, refs)
     review_world.answer_all(workspace, [(ref, suggested(ref), "anna") for ref in refs], **details)
 
 
@@ -99,13 +100,25 @@ def test_a_dry_run_shows_it_and_writes_nothing(certain: Workspace, tmp_path: Pat
     """Changes, totals per confusion, the estimate in words; the file holds the same."""
     found = run_json(certain, "--dry-run")
     assert len(found["changes"]) == 60 and sum(pair["n"] for pair in found["confusions"]) == 60
-    assert "60 labels score" in found["words"] and "was drawn at random" in found["words"]
+    assert "60 labels score" in found["words"] and "Of the 60 listings drawn at random" in found["words"]
     shown = run(certain, "repair", "--dry-run", "--out", tmp_path / "changes.csv").stdout
     assert "Nothing was written." in shown and given("r100") in shown
     assert pd.read_csv(tmp_path / "changes.csv").ref.tolist() == [change["ref"] for change in found["changes"]]
     assert n_repaired(certain) == 0
     refused = run(certain, "repair", "--out", tmp_path / "changes.xlsx")
     assert refused.exit_code == 1 and "use .csv or .jsonl" in refused.output and n_repaired(certain) == 0
+
+
+def test_an_answer_about_what_looked_doubtful_is_no_evidence(workspace: Workspace) -> None:
+    """Whoever ranked it knows more than the score: what is left at the same score is right less often."""
+    review_world.catalog(workspace, N)
+    predict(workspace)
+    review_world.draw(workspace, WRONG[:30], Reason("label_issue", 0.9, "It looks like something else."))
+    review_world.answer_all(workspace, [(ref, suggested(ref), "anna") for ref in WRONG[:60]])
+    assert run_json(workspace)["n_evidence"] == 0
+    review_world.draw(workspace, WRONG[60:70], selection.AUDIT_REASON)
+    review_world.answer_all(workspace, [(ref, suggested(ref), "anna") for ref in WRONG[60:70]])
+    assert run_json(workspace)["n_evidence"] == 10
 
 
 def test_with_too_few_answers_nothing_is_changed(workspace: Workspace) -> None:

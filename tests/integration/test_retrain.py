@@ -21,6 +21,7 @@ from curation.store.listings import Record
 from curation.store.tables import JobRow, Release, SuspectRow
 from curation.store.workspace import Workspace
 from curation.types import NO_VIOLATION, LabelSource, Question, Split
+from tests import review_world
 from tests.builders import add, all_listings, photo, record
 from trainer import retrain
 from trainer.config import TrainConfig
@@ -92,6 +93,7 @@ def test_repairing_after_a_run_changes_nothing(workspace: Workspace, now: dateti
     """`refurbish repair` goes by the opinion of the run, to the last digit."""
     catalog(workspace, n_wrong=40)
     decided = [listing for listing in all_listings(workspace) if int(listing.ref[1:]) < 20]
+    review_world.draw(workspace, [listing.ref for listing in decided])
     with workspace.db.write() as session:
         for listing in decided:
             label = Resolved(list(WORDS)[int(listing.ref[1:]) % 3], LabelSource.MODERATORS, 1.0, {})

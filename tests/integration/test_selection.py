@@ -1,13 +1,16 @@
 """What a review batch holds, and what it never holds."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from curation.quality.repair import n_needed
 from curation.release import noise
 from curation.release.splits import split_of
 from curation.review import queue, selection
+from curation.review.repair_evidence import Opinion
 from curation.review.selection import Selection
 from curation.store.workspace import Workspace
 from curation.types import BLIND_BATCH, Question, Split
@@ -254,6 +257,46 @@ def test_the_audit_prefers_listings_no_model_was_trained_on(sqlite_workspace: Wo
         drawn = noise.audit_refs(session)
     groups = {listing.ref: listing.group_key for listing in builders.all_listings(sqlite_workspace)}
     assert [split_of(groups[ref]) for ref in drawn] == [Split.TEST] * 15
+
+
+def likely(workspace: Workspace, n: int = 400, **shares: float) -> Workspace:
+    """A run that would change every label, the surest last, and doubts them all; 80 of them are the surest fifth."""
+    found = review_world.catalog(workspace, n)
+    given = np.array([PATHS.index(listing.category or "") for listing in found])
+    opinion = Opinion((given + 1) % 4, np.linspace(0.1, 0.9, n), given=given)
+    review_world.finish_run(workspace, review_world.confident(found), opinion)
+    sure = [suspect(one.ref, PATHS[k], PATHS[(k + 1) % 4], 0.9) for one, k in zip(found, given, strict=True)]
+    review_world.rank(workspace, Question.CATEGORY, *reversed(sure))
+    asked = with_shares(workspace, **({"repair_share": 0.2} | shares))
+    return dataclasses.replace(asked, settings=asked.settings.model_copy(update={"repair_precision": 0.6}))
+
+
+def test_likely_errors_are_drawn_so_that_repair_can_be_certified(workspace: Workspace) -> None:
+    """A share of the batch out of the surest fifth, in words that say why; no other part of the batch takes from it."""
+    asked = likely(workspace)
+    found = select(asked, 50)
+    assert found.by_reason == {"label_issue": 40, "repair": 10}
+    drawn = {ref for ref, codes in chosen(workspace).items() if codes == ["repair"]}
+    assert {int(ref[1:]) >= 320 for ref in drawn} == {True} and max(map(int, (ref[1:] for ref in drawn))) > 329
+    assert all(int(ref[1:]) < 320 for ref in chosen(workspace).keys() - drawn)
+    assert "to measure how often" in item(workspace, min(drawn)).reasons[0]["words"]
+
+
+def test_drawing_ends_when_there_are_enough_answers(sqlite_workspace: Workspace) -> None:
+    """Whatever they are; then the surest errors are asked about like any other."""
+    asked = likely(sqlite_workspace, 800)
+    drawn = [select(asked, 50, seed).by_reason.get("repair", 0) for seed in range(12)]
+    assert drawn[:2] == [10, 10] and drawn[-1] == 0 and n_needed(0.6, 10) <= sum(drawn) < 90
+    assert any(int(ref[1:]) >= 640 for ref, codes in chosen(sqlite_workspace).items() if codes == ["label_issue"])
+
+
+@pytest.mark.parametrize("why", ["small", "off", "no opinion"])
+def test_nothing_is_drawn_where_no_promise_would_come_of_it(sqlite_workspace: Workspace, why: str) -> None:
+    """Too few likely errors, the share turned off, a run that kept no opinion."""
+    asked = likely(sqlite_workspace, 100 if why == "small" else 400, repair_share=0.0 if why == "off" else 0.2)
+    if why == "no opinion":
+        review_world.finish_run(sqlite_workspace, review_world.confident(builders.all_listings(sqlite_workspace)))
+    assert select(asked, 50).by_reason == {"label_issue": 50}
 
 
 def test_an_empty_catalog_gives_an_empty_batch(workspace: Workspace) -> None:

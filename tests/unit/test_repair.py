@@ -7,12 +7,12 @@ import pytest
 
 from curation.errors import InputError, ProbabilityError
 from curation.quality.metrics import exact_lower
-from curation.quality.repair import Evidence, n_needed, promise, stand_ins, suggestions
+from curation.quality.repair import Evidence, n_needed, promise, stand_ins, suggestions, to_draw
 from curation.quality.sparse import TopK
 
 
-def answers(score: list[float], right: list[bool], audited: bool = True) -> Evidence:
-    return Evidence(np.array(score), np.array(right, dtype=bool), np.full(len(score), audited))
+def answers(score: list[float], right: list[bool]) -> Evidence:
+    return Evidence(np.array(score), np.array(right, dtype=bool))
 
 
 def spread(n: int, low: float = 0.9, high: float = 1.0) -> list[float]:
@@ -51,18 +51,27 @@ def test_a_wrong_answer_costs_more_right_ones() -> None:
 def test_the_doubtful_ones_do_not_vouch_for_the_others() -> None:
     """Three hundred right answers at the top certify the top; what scores lower than anyone asked stays as it is."""
     waiting = np.concatenate([np.full(50, 0.99), np.full(500, 0.6)])
-    found = promise(waiting, answers([0.98] * 300 + [0.55] * 5, [True] * 305, audited=False), 0.95)
-    assert (found.cut, found.n_changes, found.n_audited) == (0.98, 50, 0)
+    found = promise(waiting, answers([0.98] * 300 + [0.55] * 5, [True] * 305), 0.95)
+    assert (found.cut, found.n_changes) == (0.98, 50)
 
 
-def test_the_audit_sample_stops_what_the_chosen_ones_allow() -> None:
-    """Three of ten random ones wrong: the chosen ones are not like the rest."""
-    chosen = answers(spread(400), [True] * 400, audited=False)
-    score, right = np.append(chosen.score, np.full(10, 0.95)), np.append(chosen.right, [True] * 7 + [False] * 3)
-    found = promise(np.array(spread(100)), Evidence(score, right, np.arange(410) >= 400), 0.95)
-    assert found.cut > 0.95
-    unaware = Evidence(score, right, np.zeros(410, dtype=bool))
-    assert promise(np.array(spread(100)), unaware, 0.95).cut < 0.95
+def test_the_surest_fifth_is_drawn_until_there_are_enough_answers() -> None:
+    """Ten wrong ones of 336 would not stop a promise of 0.95; each that is drawn is one less, wherever it stands."""
+    scores, drawn = np.linspace(0, 1, 5000), np.zeros(5000, dtype=bool)
+    cut, n = to_draw(scores, ~drawn, drawn, 0.95)
+    assert (cut, n) == (pytest.approx(0.8), n_needed(0.95, 10))
+    drawn[4000::10] = True
+    assert to_draw(scores, ~drawn, drawn, 0.95)[1] == n - 100
+    drawn[4000::2] = True
+    assert to_draw(scores, ~drawn, drawn, 0.95) == (math.inf, 0)
+
+
+def test_a_tier_that_is_sooner_answered_than_certified_is_left_alone() -> None:
+    """Less than four times the 124 answers that bear two wrong ones, or nothing at all."""
+    scores, nobody = np.linspace(0, 1, 2400), np.zeros(2400, dtype=bool)
+    assert to_draw(scores, ~nobody, nobody, 0.95) == (math.inf, 0)
+    assert to_draw(scores, ~nobody, nobody, 0.9)[1] == n_needed(0.9, 10)
+    assert to_draw(scores[:0], nobody[:0], nobody[:0], 0.9) == (math.inf, 0)
 
 
 def test_stand_ins_score_no_higher_than_what_they_stand_for() -> None:
