@@ -37,7 +37,9 @@ class TrainConfig:
 
     recipe: str = "refurbish"  #: how wrong labels are borne: refurbish, selfie or cross_entropy
     read_channel: bool = True  #: learn from what labels probably should be, not from what was said
-    repair_doubt: float = 0.0  #: least probability of being wrong for a label to be repaired; 0 = chosen by verified listings
+    repair_doubt: float = (
+        0.0  #: refurbish only labels that are wrong more probably; 0 = all, or the surest where little is verified
+    )
     early_learning: float = 0.0  #: strength of early-learning regularisation; 0 = off
     memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps
     mixup: float = 0.0  #: both parameters of the Beta that mixes embeddings; 0 = off

@@ -3,10 +3,10 @@
 Three parts, each with its switch in `TrainConfig`:
 
 - *Refurbished targets* (`read_channel`): the target of a listing is the posterior of its true class, from probes
-  that cannot learn a single listing by heart and from the record of its class and seller (`trainer.evidence`),
-  where what was said is doubted enough; elsewhere it is what was said. How much is enough, moderators' decisions
-  say: where repairs would be right less often than sellers, none are made. Nothing is frozen in: each run reads it
-  anew. What moderators decided, and repairs that kept the promised precision, are targets as they are.
+  that cannot learn a single listing by heart and from the record of its class and seller (`trainer.evidence`).
+  Moderators' decisions say how far the probes can be trusted; while there are few, only what is most probably
+  wrong is refurbished (`repair_doubt`). Nothing is frozen in: each run reads it anew. What moderators decided, and
+  repairs that kept the promised precision, are targets as they are.
 - *Early-learning regularisation* (Liu et al., NeurIPS 2020, equation 6; `early_learning`): a network learns what
   labels have in common before it learns the exceptions. A running mean of each listing's predictions, of which the
   eight largest are kept, holds it to what it said first.
@@ -30,7 +30,6 @@ MIN_TARGET = 0.02
 """Less probable classes are left out of a target."""
 
 ALMOST_ONE = 1 - 1e-4
-NEVER = 1.0
 KIND = "early_learning"
 """Whose state a `Memory` is."""
 
@@ -40,15 +39,17 @@ class Refurbish:
 
     def __init__(self, table: Table, train: Rows, config: TrainConfig, verified: Rows | None = None) -> None:
         self.config, self._table = config, table
-        self.found: Posterior | None = None
-        self.doubt = NEVER
-        if config.read_channel:
-            rows = train if verified is None else np.concatenate([train, verified])
-            self.found = evidence.posterior(table, rows)
-            self.doubt = config.repair_doubt or evidence.doubt(self.found, evidence.said_of(table, rows))
-        self.targets = Targets.of(table, train, self.found, self.doubt)
+        self.targets = Targets.of(table, train, *self._read(table, train, verified))
         self.memory = Memory(len(table), len(table.targets.classes), config.memory, table.device)
         self._mix = np.random.default_rng(config.seed)
+
+    def _read(self, table: Table, train: Rows, verified: Rows | None) -> tuple[Posterior | None, float]:
+        """The posterior of the training rows and others behind them, and how much doubt it takes to go by it."""
+        if not self.config.read_channel:
+            return None, 1.0
+        rows = train if verified is None else np.concatenate([train, verified])
+        is_told = evidence.said_of(table, rows).tells_scales
+        return evidence.posterior(table, rows), self.config.repair_doubt or (0.0 if is_told else evidence.UNTOLD_DOUBT)
 
     def begin(self, epoch: int) -> None:
         """Nothing changes between epochs."""
@@ -61,7 +62,8 @@ class Refurbish:
         log_probs = detector.category(joint)
         losses = cross_entropy(log_probs, classes, p)
         if self.config.early_learning:
-            losses = losses + self._regulariser(log_probs, wanted)
+            probs = log_probs.exp()
+            losses = losses + self._held(_agreement(probs, *self.memory.update(wanted.rows, probs.detach())), wanted)
         return weighted(losses, wanted.weight)
 
     def state(self) -> State | None:
@@ -73,12 +75,6 @@ class Refurbish:
         if self.config.early_learning and state.kind == KIND:
             self.memory.resume(self._table, state)
 
-    def _regulariser(self, log_probs: Tensor, wanted: Wanted) -> Tensor:
-        probs = log_probs.exp()
-        classes, p = self.memory.update(wanted.rows, probs.detach())
-        agreement = (probs.gather(1, classes) * p).sum(1).clamp(max=ALMOST_ONE)
-        return self.config.early_learning * torch.log1p(-agreement) * ~wanted.is_verified
-
     def _mixed(self, detector: Detector, joint: Tensor, classes: Tensor, p: Tensor, wanted: Wanted) -> Tensor:
         share = float(self._mix.beta(self.config.mixup, self.config.mixup))
         share = max(share, 1 - share)
@@ -88,12 +84,19 @@ class Refurbish:
         if self.config.early_learning:
             with torch.no_grad():
                 plain = detector.category(joint).exp()
-            near, q = self.memory.update(wanted.rows, plain)
-            probs = log_probs.exp()
-            own, others = (probs.gather(1, at) * weight for at, weight in ((near, q), (near[other], q[other])))
-            agreement = (share * own.sum(1) + (1 - share) * others.sum(1)).clamp(max=ALMOST_ONE)
-            losses = losses + self.config.early_learning * torch.log1p(-agreement) * ~wanted.is_verified
+            (near, q), probs = self.memory.update(wanted.rows, plain), log_probs.exp()
+            agreement = share * _agreement(probs, near, q) + (1 - share) * _agreement(probs, near[other], q[other])
+            losses = losses + self._held(agreement, wanted)
         return weighted(losses, wanted.weight)
+
+    def _held(self, agreement: Tensor, wanted: Wanted) -> Tensor:
+        """(B,) the regulariser; moderators' decisions need none."""
+        return self.config.early_learning * torch.log1p(-agreement.clamp(max=ALMOST_ONE)) * ~wanted.is_verified
+
+
+def _agreement(probs: Tensor, classes: Tensor, means: Tensor) -> Tensor:
+    """(B,) how much of the (B, K) prediction lies where it lay before."""
+    return (probs.gather(1, classes) * means).sum(1)
 
 
 class Targets:
@@ -104,7 +107,7 @@ class Targets:
 
     @classmethod
     def of(cls, table: Table, train: Rows, found: Posterior | None, doubt: float) -> "Targets":
-        """The posterior where the label is doubted and no better is known, else the label as it is.
+        """The posterior where the label is doubted more than that and no better is known, else the label as it is.
 
         The first rows of `found` are those of `train`.
         """

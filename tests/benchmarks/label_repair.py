@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,27 +105,34 @@ def main() -> None:
             for seed, world in enumerate(worlds, 1):
                 for name, method in chosen.items():
                     found[name].append(method(world, seed))
-            _show(title, world, found)
+            _show(f"{title}; {len(world.true):,} listings, {len(world.classes)} categories", world, found)
 
 
-def _worlds(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, list[World]]]:
-    catalog, features, stem = _catalog(folder, options)
-    paths = np.array([PATH_SEPARATOR.join(path.split(PATH_SEPARATOR)[: options.level]) for path in catalog.judged])
-    classes, true = np.unique(paths, return_inverse=True)
+def _worlds(folder: Path, options: argparse.Namespace) -> Iterator[tuple[str, Iterator[World]]]:
+    """Each noise rate with its draws. The sample's draws are catalogs of their own, other listings and other sellers."""
     name = options.data.name if options.data else "generated catalog"
     for noise in options.noise:
-        draws = [_noisy(folder, catalog, classes, true, noise, seed, options) for seed in range(1, options.seeds + 1)]
-        worlds = [World(catalog, features, stem, classes, true, given) for given in draws]
-        yield f"{name}, {len(true):,} listings, {len(classes)} categories, {noise:.0%} wrong labels added", worlds
+        yield f"{name}, level {options.level}, {noise:.0%} wrong labels added", _draws(folder, noise, options)
 
 
-def _catalog(folder: Path, options: argparse.Namespace) -> tuple[Catalog, Features, PhotoStem]:
-    if options.data is None:
-        workspace, catalog = generated(folder, argparse.Namespace(sample=options.sample, seed=1, noise=0.1))
-    elif (options.data / "images.csv").is_file():
-        workspace, catalog = ingested(folder, options.data / "images.csv", "clothing", leave_out=ABSTENTIONS)
+def _draws(folder: Path, noise: float, options: argparse.Namespace) -> Iterator[World]:
+    for seed in range(1, options.seeds + 1):
+        catalog, features, stem = _catalog(str(folder), options.data, options.sample, seed if options.data is None else 0)
+        paths = np.array([PATH_SEPARATOR.join(path.split(PATH_SEPARATOR)[: options.level]) for path in catalog.judged])
+        classes, true = np.unique(paths, return_inverse=True)
+        given = _noisy(folder, catalog, classes, true, noise, seed, options)
+        yield World(catalog, features, stem, classes, true, given)
+
+
+@cache
+def _catalog(folder: str, source: Path | None, n: int, seed: int) -> tuple[Catalog, Features, PhotoStem]:
+    out = Path(folder) / f"catalog-{seed}"
+    if source is None:
+        workspace, catalog = generated(out, argparse.Namespace(sample=n, seed=seed, noise=0.1))
+    elif (source / "images.csv").is_file():
+        workspace, catalog = ingested(out, source / "images.csv", "clothing", leave_out=ABSTENTIONS)
     else:
-        workspace, catalog = real(folder, options.data)
+        workspace, catalog = real(out, source)
     features = Featurizer(FeatureConfig()).transform(catalog.listings, workspace.media)
     workspace.close()
     return catalog, features, loop.stem_of(features, catalog.rows[Split.TRAIN], PLAIN)
@@ -137,16 +145,16 @@ def _noisy(
         return true.copy()
     rng = np.random.default_rng(seed)
     if options.data is None:
-        return _said(folder / f"said-{noise}-{seed}", catalog, classes, true, noise, options.sample)
+        return _said(folder / f"said-{noise}-{seed}", catalog, classes, true, noise, options.sample, seed)
     if options.data.name == "clothing":
         return np.where(rng.random(len(true)) < noise, (true + 1) % len(classes), true)
     flat = options.level == 1
     return inject(true, ["" if flat else path.split(PATH_SEPARATOR)[0] for path in classes], noise, rng)
 
 
-def _said(folder: Path, catalog: Catalog, classes: NDArray[np.str_], true: Labels, noise: float, n: int) -> Labels:
+def _said(folder: Path, catalog: Catalog, classes: NDArray[np.str_], true: Labels, noise: float, n: int, seed: int) -> Labels:
     """What the sample's sellers would have said at this noise; the items are the same."""
-    sample.generate(folder, n=n, seed=1, noise=noise, photos=False)
+    sample.generate(folder, n=n, seed=seed, noise=noise, photos=False)
     with (folder / "listings.csv").open(newline="", encoding="utf-8") as file:
         said = {row["id"]: row["category"] for row in csv.DictReader(file)}
     index = {path: at for at, path in enumerate(classes)}

@@ -14,7 +14,7 @@ from tests.unit.test_trainer import CONFIG, table
 from trainer import evidence, loop, probe
 from trainer.config import TrainConfig
 from trainer.data import Table
-from trainer.refurbish import Memory, Refurbish, Targets
+from trainer.refurbish import Memory, Refurbish
 from trainer.selfie import History, Selfie
 
 CPU = torch.device("cpu")
@@ -57,15 +57,31 @@ def test_moderators_words_and_certified_repairs_are_targets_as_they_are(tmp_path
 
 
 def test_repairs_that_moderators_contradict_are_not_made(tmp_path: Path) -> None:
-    """Verified listings whose sellers were right forbid repairs, however odd they look; without any the usual doubt is enough."""
+    """Verified listings whose sellers were right make the evidence blunt, however odd the other labels look."""
     made, _ = noisy(tmp_path)
     rows = np.arange(120)
     loop.start(made, rows, CONFIG)
-    found, said = evidence.posterior(made, rows), evidence.said_of(made, rows)
-    assert evidence.doubt(found, said) == evidence.DOUBTS[0]
-    trusting = replace(said, truth=said.label)
-    assert evidence.doubt(found, trusting) == 1.0
-    assert (Targets.of(made, rows, found, 1.0).classes[:, 0].numpy() == made.targets.category).all()
+    before = evidence.posterior(made, rows)
+    trusted = made.targets.is_verified.copy()
+    trusted[:100, 0] = True
+    telling = Table(made.features, made.shape, replace(made.targets, is_verified=trusted), made.stem, CPU)
+    loop.start(telling, rows, CONFIG)
+    after = evidence.posterior(telling, rows)
+    assert (before.wrong[100:] > 0.5).sum() > 0
+    assert after.wrong[100:].max() < 0.5
+
+
+def test_before_anything_is_decided_only_the_surest_are_refurbished(tmp_path: Path) -> None:
+    """All others keep what was said; with decisions everybody's target is the posterior."""
+    made, _ = noisy(tmp_path)
+    rows = np.arange(120)
+    loop.start(made, rows, CONFIG)
+    found = evidence.posterior(made, rows)
+    first = Refurbish(made, rows, CONFIG).targets
+    sure = found.wrong > evidence.UNTOLD_DOUBT
+    kept = (first.classes[:, 0].numpy() == made.targets.category) & (first.p[:, 0].numpy() == 1)
+    assert sure.sum() > 10
+    assert kept.tolist() == (~sure).tolist()
 
 
 @pytest.mark.parametrize("recipe", ["refurbish", "selfie", "cross_entropy"])
