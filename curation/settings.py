@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     repair_precision: float = Field(0.95, gt=0, lt=1, description="lower bound that automatic repairs must keep")
 
     n_folds: int = Field(4, ge=2, le=20)
+    train: dict[str, bool | int | float | str] = Field(
+        {}, description="parts of a fit that are not as usual, by name: recipe, carry, mixup, … (trainer/config.py)"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 1
 

@@ -1,19 +1,25 @@
 """`refurbish retrain`."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from curation import console
+from curation.errors import InputError, shorten
 from curation.store import jobs
 from curation.store.workspace import utc_now
+from trainer.config import TrainConfig
 
 
 @console.command("retrain", example="refurbish retrain --trigger 'new season' --epochs 12")
 @click.option("--trigger", default="asked for by hand", help="Why, as noted with the run.")
 @click.option("--folds", type=click.IntRange(2, 20), help="Folds for out-of-sample predictions (default: the setting n_folds).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training listings, at most.")
+@click.option(
+    "--set", "changes", metavar="NAME=VALUE", multiple=True, help="Part of the fit, such as recipe=selfie or mixup=0.3."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train (default: the setting device).")
 @click.option("--enqueue", is_flag=True, help="Leave it to a worker.")
 @console.pass_session
@@ -22,14 +28,16 @@ def retrain(
     trigger: str,
     folds: int | None,
     epochs: int | None,
+    changes: tuple[str, ...],
     device: str | None,
     enqueue: bool,
     as_json: bool,
 ) -> None:
     """Train, evaluate on verified listings, pass the gate and release."""
-    workspace = session.workspace()
+    workspace, named = session.workspace(), _named(changes)
     if enqueue:
-        asked = {"trigger": trigger, "folds": folds, "epochs": epochs, "device": device}
+        TrainConfig.from_json(named)
+        asked = {"trigger": trigger, "folds": folds, "epochs": epochs, "changes": named or None, "device": device}
         with workspace.db.write() as database:
             payload = {name: value for name, value in asked.items() if value is not None}
             is_new = jobs.enqueue(database, "retrain", payload, key="retrain", now=utc_now())
@@ -39,9 +47,23 @@ def retrain(
         return
     from trainer import retrain as training  # torch takes seconds to import
 
-    config = training.train_config(workspace.settings, folds=folds, epochs=epochs)
+    config = training.train_config(workspace.settings, folds=folds, epochs=epochs, changes=named)
     report = training.run(workspace, trigger=trigger, now=utc_now(), config=config, device=device)
     console.emit(report, as_json=as_json, human=shown(report))
+
+
+def _named(changes: tuple[str, ...]) -> dict[str, Any]:
+    """Values as JSON where they are; all else is text."""
+    found: dict[str, Any] = {}
+    for change in changes:
+        name, is_given, value = change.partition("=")
+        if not is_given:
+            raise InputError(f"--set {shorten(change)} has no value; write --set NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
 
 
 def shown(report: Mapping[str, Any]) -> str:

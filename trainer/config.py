@@ -1,6 +1,7 @@
 """Everything a training run can be told. Stored with the run; the defaults were chosen on real ads."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class TrainConfig:
     repair_doubt: float = (
         0.0  #: refurbish only labels that are wrong more probably; 0 = all, or the surest where little is verified
     )
+    carry: bool = True  #: go on with what the last run's fit remembers of each listing (SELFIE, early-learning regularisation)
     early_learning: float = 0.0  #: strength of early-learning regularisation; 0 = off
     memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps
     mixup: float = 0.0  #: both parameters of the Beta that mixes embeddings; 0 = off
@@ -69,12 +71,13 @@ class TrainConfig:
         bad = [name for name in counts if getattr(self, name) < 1]
         shares = ("memory", "text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos")
         bad += [name for name in shares if not 0 <= getattr(self, name) < 1]
-        bad += [name for name in ("read_channel",) if not isinstance(getattr(self, name), bool)]
+        bad += [name for name in ("read_channel", "carry") if not isinstance(getattr(self, name), bool)]
         bad += [
             name
             for name in ("repair_doubt", "early_learning", "mixup", "selfie_certainty", "selfie_noise")
             if getattr(self, name) < 0
         ]
+        bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if self.recipe in RECIPES else ["recipe"]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
@@ -87,8 +90,14 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config of a stored run. Raises ConfigError on unknown keys."""
-        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        """The config of a stored run, or parts of one. Raises ConfigError on unknown keys and on values of another type."""
+        types = {field.name: type(field.default) for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - types.keys())
         if unknown:
-            raise ConfigError(f"training config has unknown keys {shorten(unknown)}; leave them out")
+            raise ConfigError(
+                f"training config has unknown keys {shorten(unknown)}; leave them out, or choose of {', '.join(types)}"
+            )
+        for name, value in values.items():
+            if type(value) is not types[name] and not (types[name] is float and type(value) is int):
+                raise ConfigError(f"training cannot use {name}={shorten(value)}; it must be {types[name].__name__}")
         return cls(**values)

@@ -21,7 +21,7 @@ from curation.review import probabilities, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
-from trainer import data, evaluate, evidence, folds, loop, onnx
+from trainer import data, evaluate, evidence, folds, loop, onnx, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.rows import SnapshotRows, load, trained_on
@@ -79,6 +79,7 @@ def detect(
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)
         wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
+        before = state.carried(workspace) if config.carry else None
     with stages.stage("features"):
         cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
         features = Featurizer(shape).transform(rows.listings, workspace.media, cache)
@@ -94,7 +95,8 @@ def detect(
         opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
-        fitted = loop.fit(table, train, validation, config=config, lost=stages.lost)
+        fitted = loop.fit(table, train, validation, config=config, lost=stages.lost, state=before.state if before else None)
+        state_sha256 = state.keep(workspace.files, fitted.objective.state())
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
         artifact = onnx.export(
@@ -109,6 +111,8 @@ def detect(
         "out_of_sample": about_folds,
         "fit": about_fit,
         **judged.report,
+        "carried": before and before.report,
+        state.REPORT_KEY: state_sha256,
         probabilities.REPORT_KEY: probs_sha256,
     }
     return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)

@@ -51,10 +51,13 @@ class Begun:
     started_s: float  #: `time.monotonic()`
 
 
-def train_config(settings: Settings, *, folds: int | None = None, epochs: int | None = None) -> TrainConfig:
-    """The defaults, with the settings' seed and folds and what was asked for."""
-    config = TrainConfig(seed=settings.seed, n_folds=folds or settings.n_folds)
-    return replace(config, epochs=epochs) if epochs else config
+def train_config(
+    settings: Settings, *, folds: int | None = None, epochs: int | None = None, changes: Mapping[str, Any] | None = None
+) -> TrainConfig:
+    """The defaults, with the settings' seed, folds and `train`, and what was asked for. Raises ConfigError."""
+    asked = {name: value for name, value in (("n_folds", folds), ("epochs", epochs)) if value is not None}
+    usual = {"seed": settings.seed, "n_folds": settings.n_folds}
+    return TrainConfig.from_json({**usual, **settings.train, **(changes or {}), **asked})
 
 
 def run(
@@ -80,7 +83,7 @@ def handle(job: JobRun) -> None:
     workspace, asked = job.workspace, job.job.payload
     with workspace.db.read() as session:
         now = workspace.db.now(session)
-    config = train_config(workspace.settings, folds=asked.get("folds"), epochs=asked.get("epochs"))
+    config = train_config(workspace.settings, folds=asked.get("folds"), epochs=asked.get("epochs"), changes=asked.get("changes"))
     _bury_lost(job)
     begun = _begin(workspace, str(asked.get("trigger", "asked")), now, config, asked.get("device"), job_id=job.job.id)
     stages = Stages(job.lost.is_set)

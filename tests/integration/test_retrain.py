@@ -108,6 +108,17 @@ def test_repairing_after_a_run_changes_nothing(workspace: Workspace, now: dateti
 
 
 @pytest.mark.slow
+def test_the_next_run_goes_on_with_what_the_last_one_remembers(sqlite_workspace: Workspace, now: datetime) -> None:
+    """By the state named in the last run's report; with carry off it starts afresh."""
+    catalog(sqlite_workspace, 60)
+    config = replace(TINY, recipe="selfie", selfie_warmup=1, selfie_noise=0.1)
+    first, second = (retrain.run(sqlite_workspace, trigger="test", now=now, config=config) for _ in range(2))
+    afresh = retrain.run(sqlite_workspace, trigger="test", now=now, config=replace(config, carry=False))
+    assert first["carried"] is None
+    assert second["carried"]["sha256"] == first["state_sha256"] and second["carried"]["n_listings"] == first["fit"]["n_train"]
+    assert afresh["carried"] is None and afresh["state_sha256"] == first["state_sha256"]
+
+
 def test_champion_and_challenger_meet_on_verified_rows(workspace: Workspace, now: datetime) -> None:
     """Both are judged on the same moderator-verified test listings, through their exported files."""
     catalog(workspace)

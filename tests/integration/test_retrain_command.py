@@ -19,6 +19,16 @@ def test_enqueue_leaves_one_job(workspace: Workspace) -> None:
         assert session.execute(select(JobRow.payload)).scalars().all() == [{"trigger": "ask 1", "epochs": 3}]
 
 
+def test_parts_of_the_fit_are_set_by_name(sqlite_workspace: Workspace) -> None:
+    """Typed as they are; they reach the worker. What is no part of a fit is named before anything runs."""
+    assert run(sqlite_workspace, "retrain", "--enqueue", "--set", "recipe=selfie", "--set", "mixup=0.3").exit_code == 0
+    with sqlite_workspace.db.read() as session:
+        assert session.execute(select(JobRow.payload)).scalar_one()["changes"] == {"recipe": "selfie", "mixup": 0.3}
+    for change, told in (("momentum=1", "momentum"), ("carry", "NAME=VALUE"), ("epochs=few", "must be int")):
+        found = run(sqlite_workspace, "retrain", "--enqueue", "--set", change)
+        assert found.exit_code in (1, 2) and told in found.stderr
+
+
 def test_an_empty_catalog_is_explained(sqlite_workspace: Workspace) -> None:
     """No traceback: what is missing, and what to do."""
     found = run(sqlite_workspace, "retrain")

@@ -162,7 +162,9 @@ def test_temperature_softens_overconfidence() -> None:
     assert loop.fit_temperature(np.log(np.array([[0.6, 0.4]] * 10, np.float32)), np.zeros(10, np.int64)) == 0.5
 
 
-@pytest.mark.parametrize("bad", [{"epochs": 0}, {"text_dropout": 1.0}, {"hide_photos": -0.1}, {"batch": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"epochs": 0}, {"text_dropout": 1.0}, {"hide_photos": -0.1}, {"batch": 0}, {"mixup": float("nan")}]
+)
 def test_bad_config_is_refused(bad: dict[str, float]) -> None:
     """A rate or a count that no fit can use is named."""
     with pytest.raises(ConfigError, match=next(iter(bad))):
@@ -174,3 +176,5 @@ def test_config_round_trip() -> None:
     assert TrainConfig.from_json(CONFIG.to_json()) == CONFIG
     with pytest.raises(ConfigError, match="momentum"):
         TrainConfig.from_json({"momentum": 0.9})
+    with pytest.raises(ConfigError, match="epochs='many'; it must be int"):
+        TrainConfig.from_json({"epochs": "many"})
