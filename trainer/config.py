@@ -38,9 +38,7 @@ class TrainConfig:
 
     recipe: str = "refurbish"  #: how wrong labels are borne: refurbish, selfie or cross_entropy
     read_channel: bool = True  #: learn from what labels probably should be, not from what was said
-    repair_doubt: float = (
-        0.0  #: refurbish only labels that are wrong more probably; 0 = all, or the surest where little is verified
-    )
+    repair_doubt: float = 0.0  #: refurbish what is wrong more probably; 0 = all, the surest only before much was verified
     carry: bool = True  #: go on with what the last run's fit remembers of each listing (SELFIE, early-learning regularisation)
     early_learning: float = 0.0  #: strength of early-learning regularisation; 0 = off
     memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps

@@ -12,19 +12,22 @@ from trainer.data import Rows, Table
 
 N_FOLDS = 5
 N_CANDIDATES = 64
+MIN_PROBABILITY = 1e-9
+Floats = NDArray[np.float64]
+
 TEXT_VIEWS = {"title": (0, 1), "description": (2, 3), "words": (4,), "attributes": (5,)}
 """Which blocks of n-grams each view reads."""
 
+PHOTO, DETECTOR = "photo", "detector"
+WEIGHT = {"title": 1.0, "description": 1.0, "words": 0.5, "attributes": 0.3, PHOTO: 1.0}
+"""Of the views where they are added up as they are."""
+
 TEXT_SCALES = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0, 1.5, 2.5, 5.0, np.inf)
-TEXT_WEIGHT = {"title": 1.0, "description": 1.0, "words": 0.5, "attributes": 0.3}
-UNTOLD_SCALES = (0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0, 1.5, 2.5, np.inf)
-"""Without enough decisions the text views are one, of these weights, and taken to be no sharper: what was said would be
-more likely still, and their own errors be taken for sellers'. On real ads they then saw twice the noise."""
-
-MODEL_SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)
-MIN_PROBABILITY = 1e-9
 PHOTO_SCALES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, np.inf)
-
+DETECTOR_SCALES = (0.5, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, np.inf)
+UNTOLD_SCALES = (0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0, 1.5, 2.5, np.inf)
+"""Without enough decisions the text views are one, and taken to be no sharper than the first: what was said would be
+more likely still, and their own errors be taken for sellers'. On real ads they then saw twice the noise."""
 
 UNTOLD_DOUBT = 0.8
 """Before moderators decided anything, what is less probably wrong than this is taken as it was said."""
@@ -39,45 +42,66 @@ def said_of(table: Table, rows: Rows) -> Said:
 
 def posterior(table: Table, rows: Rows) -> Posterior:
     """Of these rows of a table that is weighed: text and photo probes by grouped folds, read through the noise channel."""
-    wanted, said = table.targets, said_of(table, rows)
+    said = said_of(table, rows)
+    classes, scores = _scores(table, rows, said)
+    return channel.read(_views(scores, said), classes, said, roots_of(table.targets.classes))
+
+
+def opinion(table: Table, probs: NDArray[np.floating]) -> tuple[Rows, Floats, NDArray[np.bool_]]:
+    """(N,) class that each label should most probably be changed to, how probably that is right, and whether views agree.
+
+    probs : (N, K) out-of-sample probabilities of the detector for all rows of the table; with the probes they are read
+    through the noise channel. No row's own decision is used. Views agree where the detector and the probes, each by
+    itself, would choose that class of all others than the seller's; probes that know nothing of a row do not object.
+    """
+    rows = np.arange(len(table))
+    said = said_of(table, rows)
+    classes, scores = _scores(table, rows, said, probs)
+    views = [View(DETECTOR, scores.pop(DETECTOR), DETECTOR_SCALES), *_views(scores, said)]
+    found = channel.read(views, classes, said, roots_of(table.targets.classes))
+    is_said = classes == said.label[:, None]
+    others = np.where(is_said, -1.0, found.unseen)
+    best = others.argmax(1)
+    may = np.ones(len(rows), bool)
+    for part in (views[:1], views[1:]):
+        known = np.sum([view.scores / found.scales[view.name] for view in part], axis=0)
+        choice = np.where(is_said, -np.inf, known).argmax(1)
+        may &= (choice == best) | (np.ptp(known, axis=1) == 0)
+    return classes[rows, best], np.clip(others[rows, best], 0.0, 1.0), may
+
+
+def _scores(table: Table, rows: Rows, said: Said, probs: NDArray[np.floating] | None = None) -> tuple[Rows, dict[str, Floats]]:
+    """(n, k) candidates of these rows, and what each view says of them (n, k); one fold at a time is held dense."""
+    wanted = table.targets
     labels = np.where(said.truth >= 0, said.truth, said.label)
-    folds = _folds(wanted.group[rows])
-    n_classes = len(wanted.classes)
-    text = {name: probe.text_scores(table.sparse(rows, _blocks(name)), labels, folds, n_classes) for name in TEXT_VIEWS}
-    together = np.sum([TEXT_WEIGHT[name] * scores for name, scores in text.items()], axis=0)
-    photo = probe.photo_scores(table.photos(rows), labels, folds, n_classes)
-    classes = channel.candidates(together + photo, said, N_CANDIDATES)
+    folds, n_classes = _folds(wanted.group[rows]), len(wanted.classes)
+    probes = {name: probe.text_scores(table.sparse(rows, _blocks(name)), labels, folds, n_classes) for name in TEXT_VIEWS}
+    probes[PHOTO] = probe.photo_scores(table.photos(rows), labels, folds, n_classes)
+    k = min(N_CANDIDATES, n_classes)
+    classes: Rows = np.zeros((len(rows), k), np.int64)
+    found: dict[str, Floats] = {name: np.zeros((len(rows), k)) for name in (*probes, *([] if probs is None else [DETECTOR]))}
+    for parts in zip(*probes.values(), strict=True):
+        held, dense = parts[0][0], dict(zip(probes, (part for _, part in parts), strict=True))
+        leading = sum(WEIGHT[name] * scores for name, scores in dense.items())
+        if probs is not None:
+            leading = dense[DETECTOR] = np.log(np.maximum(probs[held].astype(np.float64), MIN_PROBABILITY))
+        classes[held] = channel.candidates(leading, said.of(held), k)
+        for name, scores in dense.items():
+            found[name][held] = np.take_along_axis(scores, classes[held], 1)
+    return classes, found
+
+
+def _views(scores: dict[str, Floats], said: Said) -> list[View]:
+    """The probes' views; without enough decisions to tell how sharp each is, those of the text are one."""
+    photo = View(PHOTO, scores[PHOTO], PHOTO_SCALES)
     if said.tells_scales:
-        views = [_view(name, scores, classes, TEXT_SCALES) for name, scores in text.items()]
-    else:
-        views = [_view("text", together, classes, UNTOLD_SCALES)]
-    views.append(_view("photo", photo, classes, PHOTO_SCALES))
-    return channel.read(views, classes, said, roots_of(wanted.classes))
-
-
-def _view(name: str, scores: NDArray[np.float64], classes: Rows, scales: tuple[float, ...]) -> View:
-    return View(name, np.take_along_axis(scores, classes, 1), scales)
+        return [*(View(name, scores[name], TEXT_SCALES) for name in TEXT_VIEWS), photo]
+    return [View("text", np.sum([WEIGHT[name] * scores[name] for name in TEXT_VIEWS], axis=0), UNTOLD_SCALES), photo]
 
 
 def _blocks(view: str) -> torch.Tensor:
     """(n_blocks,) 1 where the view reads the block."""
     return torch.tensor([float(block in TEXT_VIEWS[view]) for block in range(1 + max(map(max, TEXT_VIEWS.values())))])
-
-
-def opinion(table: Table, probs: NDArray[np.floating]) -> tuple[Rows, NDArray[np.float64]]:
-    """(N,) class that each label should most probably be changed to, and how probably that is right.
-
-    probs : (N, K) out-of-sample probabilities of all rows of the table, read through the noise channel. No row's own
-    decision is used.
-    """
-    rows = np.arange(len(table))
-    said = said_of(table, rows)
-    scores = np.log(np.maximum(probs.astype(np.float64), MIN_PROBABILITY))
-    classes = channel.candidates(scores, said, N_CANDIDATES)
-    found = channel.read([_view("model", scores, classes, MODEL_SCALES)], classes, said, roots_of(table.targets.classes))
-    others = np.where(classes == said.label[:, None], -1.0, found.unseen)
-    best = others.argmax(1)
-    return classes[rows, best], np.clip(others[rows, best], 0.0, 1.0)
 
 
 def roots_of(classes: tuple[str, ...]) -> Rows:

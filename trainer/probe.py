@@ -5,6 +5,8 @@ more than one. They are far from the best classifiers, and hard to mislead: neit
 by heart, which is what a trained network does with wrong labels.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -16,10 +18,12 @@ N_DECOMPOSED = 500
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Part = tuple[Ints, Floats]
+"""The rows that a fold holds out, and their scores (n, K)."""
 
 
-def text_scores(ngrams: csr_matrix, labels: Ints, folds: Ints, n_classes: int) -> Floats:
-    """(N, K) complement naive Bayes scores (Rennie et al., ICML 2003, §3), best class 0, by folds.
+def text_scores(ngrams: csr_matrix, labels: Ints, folds: Ints, n_classes: int) -> Iterator[Part]:
+    """Complement naive Bayes scores (Rennie et al., ICML 2003, §3), best class 0, one fold after the other.
 
     ngrams : (N, F) weights, none negative; labels : (N,) class, -1 = not used to fit; folds : (N,) the fold that
     holds each row out. A class is described by what all others contain, which is steadier for small ones.
@@ -28,12 +32,11 @@ def text_scores(ngrams: csr_matrix, labels: Ints, folds: Ints, n_classes: int) -
     """
     members = _one_hot(labels, n_classes)
     counts = (members.T @ ngrams).tocsr()
-    found = np.zeros((ngrams.shape[0], n_classes))
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
         fitted = counts - members[held].T @ ngrams[held]
-        found[held] = _complement(fitted.tocsr(), ngrams[held])
-    return np.asarray(found - found.max(1, keepdims=True))
+        found = _complement(fitted.tocsr(), ngrams[held])
+        yield held, found - found.max(1, keepdims=True)
 
 
 def _complement(counts: csr_matrix, rows: csr_matrix) -> Floats:
@@ -46,15 +49,15 @@ def _complement(counts: csr_matrix, rows: csr_matrix) -> Floats:
     return np.asarray((rows @ weights.T).toarray() + length * of_others)
 
 
-def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_classes: int) -> Floats:
-    """(N, K) ridge regression of the class indicator on the photos' first components, by folds; 0 without photos.
+def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_classes: int) -> Iterator[Part]:
+    """Ridge regression of the class indicator on the photos' first components, one fold after the other; 0 without photos.
 
     photos : (N, F) mean view, all zero = none.
     """
     there = np.abs(photos).sum(1) > 0
-    found = np.zeros((len(photos), n_classes))
     if there.sum() <= N_COMPONENTS:
-        return found
+        yield from ((held, np.zeros((len(held), n_classes))) for held in (np.flatnonzero(folds == at) for at in np.unique(folds)))
+        return
     inputs = np.hstack([_components(photos, there), np.ones((len(photos), 1))]) * there[:, None]
     fits = there & (labels >= 0)
     members = _one_hot(np.where(fits, labels, -1), n_classes)
@@ -63,8 +66,7 @@ def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_clas
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
         left = gram - used[held].T @ used[held] + RIDGE * np.eye(len(gram))
-        found[held] = inputs[held] @ np.linalg.solve(left, cross - (members[held].T @ inputs[held]).T)
-    return found
+        yield held, inputs[held] @ np.linalg.solve(left, cross - (members[held].T @ inputs[held]).T)
 
 
 def _components(photos: NDArray[np.floating], there: NDArray[np.bool_]) -> Floats:

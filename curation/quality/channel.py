@@ -79,6 +79,10 @@ class Said:
     seller: Ints  #: (N,) 0 … S-1, -1 = unknown
     truth: Ints  #: (N,) class that moderators decided, -1 = unknown
 
+    def of(self, rows: Ints) -> "Said":
+        """Of these rows."""
+        return Said(self.label[rows], self.seller[rows], self.truth[rows])
+
     @property
     def judged(self) -> NDArray[np.bool_]:
         """(N,) said and decided."""

@@ -1,11 +1,13 @@
 """What a detector learns from wrong labels: targets, memory, histories, probes and the switches of the recipe."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.naive_bayes import ComplementNB
 
@@ -144,12 +146,31 @@ def test_selfie_leaves_out_large_losses_and_corrects_agreed_labels(tmp_path: Pat
     assert (kept[0].corrected.numpy() == true).mean() > (made.targets.category == true).mean()
 
 
+def test_an_opinion_says_where_detector_and_probes_agree(tmp_path: Path) -> None:
+    """A detector that is sure of something else is not followed blindly, nor are the probes."""
+    made, true = noisy(tmp_path)
+    loop.start(made, np.arange(len(true)), CONFIG)
+    wrong = made.targets.said != true
+    mistaken = np.flatnonzero(wrong)[:5]
+    taken = true.copy()
+    taken[mistaken] = 3 - true[mistaken] - made.targets.said[mistaken]  # the third of three classes
+    suggested, score, may = evidence.opinion(made, np.eye(3)[taken] * 0.9 + 0.1 / 3)
+    assert (suggested == true)[wrong].mean() > 0.7 and score[wrong].mean() > 0.8 > 0.1 > score[~wrong].mean()
+    assert not may[mistaken].any() and may[np.setdiff1d(np.flatnonzero(wrong), mistaken)].mean() > 0.7
+
+
+def whole(parts: Iterator[probe.Part]) -> NDArray[np.float64]:
+    """The scores of all rows."""
+    rows, scores = (np.concatenate(found) for found in zip(*parts, strict=True))
+    return np.asarray(scores[rows.argsort()])
+
+
 def test_the_text_probe_is_complement_naive_bayes() -> None:
     """As scikit-learn has it, for rows that its fold left out."""
     rng = np.random.default_rng(0)
     rows = csr_matrix(rng.poisson(0.4, (60, 30)).astype(float))
     labels, folds = rng.integers(3, size=60), np.arange(60) % 2
-    found = probe.text_scores(rows, labels, folds, 3)
+    found = whole(probe.text_scores(rows, labels, folds, 3))
     theirs = ComplementNB(alpha=probe.SMOOTHING / 3).fit(rows[folds == 1], labels[folds == 1])
     assert (found[folds == 0].argmax(1) == theirs.predict(rows[folds == 0])).mean() > 0.9
 
@@ -157,15 +178,17 @@ def test_the_text_probe_is_complement_naive_bayes() -> None:
 def test_a_probe_does_not_see_the_row_it_judges() -> None:
     """Another label of one row changes nothing in its own fold."""
     rng = np.random.default_rng(0)
-    rows, photos = csr_matrix(rng.random((40, 12))), rng.normal(size=(40, 300))
-    labels, folds = rng.integers(3, size=40), np.arange(40) % 4
-    other = np.where(np.arange(40) == 0, (labels + 1) % 3, labels)
+    rows, photos = csr_matrix(rng.random((240, 12))), rng.normal(size=(240, 300))
+    labels, folds = rng.integers(3, size=240), np.arange(240) % 4
+    other = np.where(np.arange(240) == 0, (labels + 1) % 3, labels)
     held = folds == 0
-    for scores in (probe.text_scores, probe.photo_scores):
-        np.testing.assert_allclose(
-            scores(rows if scores is probe.text_scores else photos, labels, folds, 3)[held],  # type: ignore[arg-type]
-            scores(rows if scores is probe.text_scores else photos, other, folds, 3)[held],  # type: ignore[arg-type]
-        )
+    both = [
+        [whole(probe.text_scores(rows, said, folds, 3)), whole(probe.photo_scores(photos, said, folds, 3))]
+        for said in (labels, other)
+    ]
+    for first, second in zip(*both, strict=True):
+        np.testing.assert_allclose(first[held], second[held])
+        assert not np.allclose(first[~held], second[~held])
 
 
 def test_wrong_switches_are_refused() -> None:
