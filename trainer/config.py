@@ -31,7 +31,7 @@ class TrainConfig:
     photo_dim: int = 32  #: width of a photo's vector
     numeric_dim: int = 16  #: width of the price and length vector
     text_dropout: float = 0.3  #: share of the pooled text vector that is dropped in training
-    photo_dropout: float = 0.7  #: the same of the photo vector
+    photo_dropout: float = 0.3  #: the same of the photo vector
     hide_title: float = 0.05  #: share of training rows whose title is hidden
     hide_description: float = 0.1  #: … whose description is hidden
     hide_photos: float = 0.15  #: … whose photos are hidden
@@ -40,9 +40,9 @@ class TrainConfig:
     read_channel: bool = True  #: learn from what labels probably should be, not from what was said
     repair_doubt: float = 0.0  #: refurbish what is wrong more probably; 0 = all, the surest only before much was verified
     carry: bool = True  #: go on with what the last run's fit remembers of each listing (SELFIE, early-learning regularisation)
-    early_learning: float = 0.0  #: strength of early-learning regularisation; 0 = off
+    early_learning: float = 2.0  #: strength of early-learning regularisation; 0 = off
     memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps
-    mixup: float = 0.0  #: both parameters of the Beta that mixes embeddings; 0 = off
+    mixup: float = 1.0  #: both parameters of the Beta that mixes embeddings; 0 = off
     selfie_history: int = 5  #: predictions kept of each listing (q)
     selfie_certainty: float = 0.05  #: largest normalised entropy of a refurbishable listing (epsilon)
     selfie_warmup: int = 3  #: epochs of plain cross-entropy before that
@@ -54,33 +54,25 @@ class TrainConfig:
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
 
     def __post_init__(self) -> None:
-        counts = (
-            "selfie_history",
-            "n_folds",
-            "epochs",
-            "patience",
-            "batch",
-            "n_threads",
-            "text_dim",
-            "photo_filters",
-            "photo_dim",
-            "numeric_dim",
-        )
-        bad = [name for name in counts if getattr(self, name) < 1]
-        shares = ("memory", "text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos")
+        counts = ("selfie_history", "epochs", "patience", "batch", "n_threads", "warmup_steps")
+        sizes = ("text_dim", "photo_filters", "photo_dim", "numeric_dim")
+        bad = [name for name in (*counts, *sizes) if getattr(self, name) < 1]
+        bad += ["n_folds"] if self.n_folds < 2 else []
+        shares = ("memory", "text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos", "selfie_noise")
         bad += [name for name in shares if not 0 <= getattr(self, name) < 1]
+        bad += [name for name in ("repair_doubt", "selfie_certainty") if not 0 <= getattr(self, name) <= 1]
+        rates = ("embedding_rate", "rate", "verified_weight", "violation_strength")
+        bad += [name for name in rates if getattr(self, name) <= 0]
+        strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
+        bad += [name for name in strengths if getattr(self, name) < 0]
         bad += [name for name in ("read_channel", "carry") if not isinstance(getattr(self, name), bool)]
-        bad += [
-            name
-            for name in ("repair_doubt", "early_learning", "mixup", "selfie_certainty", "selfie_noise")
-            if getattr(self, name) < 0
-        ]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if self.recipe in RECIPES else ["recipe"]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
             raise ConfigError(
-                f"training cannot use {values}; counts are at least 1, shares in [0, 1), recipes {', '.join(RECIPES)}"
+                f"training cannot use {values}; counts are at least 1, folds 2, shares in [0, 1), rates above 0, "
+                f"recipes {', '.join(RECIPES)}"
             )
 
     def to_json(self) -> dict[str, Any]:

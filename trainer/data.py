@@ -177,8 +177,11 @@ class Table:
     @torch.no_grad()
     def photos(self, rows: Rows) -> NDArray[np.float32]:
         """Mean view (B, F) of these rows, 0 without photos."""
-        parts = [self.batch(rows[at : at + WEIGHED_ROWS]) for at in range(0, len(rows), WEIGHED_ROWS)]
-        found: NDArray[np.float32] = torch.cat([mean_view(part.views.float(), part.mask) for part in parts]).cpu().numpy()
+        parts = torch.split(torch.from_numpy(rows).to(self.device), WEIGHED_ROWS)
+        means = [
+            mean_view(self._views[index].float(), (index > 0).float()) for index in (self._index[part].long() for part in parts)
+        ]
+        found: NDArray[np.float32] = torch.cat(means).cpu().numpy()
         return found
 
     def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:

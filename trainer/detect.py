@@ -17,7 +17,7 @@ from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
 from curation.release.gates import Candidate, Verdict
 from curation.release.registry import Model
-from curation.review import probabilities, suspects
+from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
@@ -90,9 +90,10 @@ def detect(
         held_out = folds.held_out(table, assigned, config, stages.lost)
     with stages.stage("suspects"):
         with workspace.db.read() as session:
-            audited = noise.audit_refs(session)
+            audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
         found, about_folds = _suspects(rows, held_out, wanted, audited)
-        opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs)), given=wanted.said)
+        is_drawn = np.array([ref in drawn for ref in rows.refs], bool)
+        opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
         fitted = loop.fit(table, train, validation, config=config, lost=stages.lost, state=before.state if before else None)

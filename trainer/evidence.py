@@ -1,5 +1,7 @@
 """What the labels of the training rows probably should be, before anything is trained on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -40,23 +42,33 @@ def said_of(table: Table, rows: Rows) -> Said:
     return Said(wanted.said[rows], wanted.seller[rows], truth.astype(np.int64))
 
 
-def posterior(table: Table, rows: Rows) -> Posterior:
-    """Of these rows of a table that is weighed: text and photo probes by grouped folds, read through the noise channel."""
+def posterior(table: Table, train: Rows, judging: Rows | None = None) -> Posterior:
+    """Of the training rows of a table that is weighed: probes by grouped folds, read through the noise channel.
+
+    `judging`: rows that the probes do not learn from; what moderators decided about them tells how far to trust the
+    probes. They follow the training rows in the result.
+    """
+    rows = train if judging is None else np.concatenate([train, judging])
     said = said_of(table, rows)
-    classes, scores = _scores(table, rows, said)
+    classes, scores = _scores(table, rows, said, np.arange(len(rows)) < len(train))
     return channel.read(_views(scores, said), classes, said, roots_of(table.targets.classes))
 
 
-def opinion(table: Table, probs: NDArray[np.floating]) -> tuple[Rows, Floats, NDArray[np.bool_]]:
+def opinion(
+    table: Table, probs: NDArray[np.floating], drawn: NDArray[np.bool_] | None = None
+) -> tuple[Rows, Floats, NDArray[np.bool_]]:
     """(N,) class that each label should most probably be changed to, how probably that is right, and whether views agree.
 
     probs : (N, K) out-of-sample probabilities of the detector for all rows of the table; with the probes they are read
-    through the noise channel. No row's own decision is used. Views agree where the detector and the probes, each by
+    through the noise channel. No row's own decision is used. drawn : (N,) rows whose decisions will be asked how often the
+    opinion is right: they do not tell how far to trust the views either. Views agree where the detector and the probes, each by
     itself, would choose that class of all others than the seller's; probes that know nothing of a row do not object.
     """
     rows = np.arange(len(table))
     said = said_of(table, rows)
-    classes, scores = _scores(table, rows, said, probs)
+    if drawn is not None:
+        said = replace(said, truth=np.where(drawn, -1, said.truth))
+    classes, scores = _scores(table, rows, said, np.ones(len(rows), bool), probs)
     views = [View(DETECTOR, scores.pop(DETECTOR), DETECTOR_SCALES), *_views(scores, said)]
     found = channel.read(views, classes, said, roots_of(table.targets.classes))
     is_said = classes == said.label[:, None]
@@ -70,10 +82,15 @@ def opinion(table: Table, probs: NDArray[np.floating]) -> tuple[Rows, Floats, ND
     return classes[rows, best], np.clip(others[rows, best], 0.0, 1.0), may
 
 
-def _scores(table: Table, rows: Rows, said: Said, probs: NDArray[np.floating] | None = None) -> tuple[Rows, dict[str, Floats]]:
-    """(n, k) candidates of these rows, and what each view says of them (n, k); one fold at a time is held dense."""
+def _scores(
+    table: Table, rows: Rows, said: Said, fits: NDArray[np.bool_], probs: NDArray[np.floating] | None = None
+) -> tuple[Rows, dict[str, Floats]]:
+    """(n, k) candidates of these rows, and what each view says of them (n, k); a few thousand rows at a time are dense.
+
+    fits : (n,) the probes learn from these.
+    """
     wanted = table.targets
-    labels = np.where(said.truth >= 0, said.truth, said.label)
+    labels = np.where(fits, np.where(said.truth >= 0, said.truth, said.label), -1)
     folds, n_classes = _folds(wanted.group[rows]), len(wanted.classes)
     probes = {name: probe.text_scores(table.sparse(rows, _blocks(name)), labels, folds, n_classes) for name in TEXT_VIEWS}
     probes[PHOTO] = probe.photo_scores(table.photos(rows), labels, folds, n_classes)
@@ -112,6 +129,6 @@ def roots_of(classes: tuple[str, ...]) -> Rows:
 
 
 def _folds(groups: Rows) -> Rows:
-    """Whole groups, dealt out in the order of their numbers."""
-    _, numbered = np.unique(groups, return_inverse=True)
-    return (numbered % N_FOLDS).astype(np.int64)
+    """Whole groups, dealt out at random; the same for the same groups."""
+    names, numbered = np.unique(groups, return_inverse=True)
+    return np.asarray(np.random.default_rng(len(names)).permutation(len(names)) % N_FOLDS, np.int64)[numbered]

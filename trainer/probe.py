@@ -19,7 +19,10 @@ N_DECOMPOSED = 500
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Part = tuple[Ints, Floats]
-"""The rows that a fold holds out, and their scores (n, K)."""
+"""Rows that a fold holds out, and their scores (n, K)."""
+
+N_DENSE = 2**23
+"""Scores that are dense at a time."""
 
 
 def text_scores(ngrams: csr_matrix, labels: Ints, folds: Ints, n_classes: int) -> Iterator[Part]:
@@ -34,19 +37,24 @@ def text_scores(ngrams: csr_matrix, labels: Ints, folds: Ints, n_classes: int) -
     counts = (members.T @ ngrams).tocsr()
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
-        fitted = counts - members[held].T @ ngrams[held]
-        found = _complement(fitted.tocsr(), ngrams[held])
-        yield held, found - found.max(1, keepdims=True)
+        weights, of_others = _complement((counts - members[held].T @ ngrams[held]).tocsr())
+        for part in _parts(held, n_classes):
+            found = (ngrams[part] @ weights).toarray() + np.asarray(ngrams[part].sum(1)) * of_others
+            yield part, np.asarray(found - found.max(1, keepdims=True))
 
 
-def _complement(counts: csr_matrix, rows: csr_matrix) -> Floats:
+def _complement(counts: csr_matrix) -> tuple[csr_matrix, Floats]:
+    """The weight of each term in each class (F, K), and what each n-gram adds whatever it is (K,)."""
     counts.data = np.maximum(counts.data, 0.0)
     of_term = np.asarray(counts.sum(0)).ravel() + SMOOTHING
-    weights = counts.copy()
-    weights.data = -np.log1p(-np.minimum(counts.data / of_term[counts.indices], 1 - 1e-9))
     of_others = np.log(of_term.sum() - np.asarray(counts.sum(1)).ravel())
-    length = np.asarray(rows.sum(1))
-    return np.asarray((rows @ weights.T).toarray() + length * of_others)
+    counts.data = -np.log1p(-np.minimum(counts.data / of_term[counts.indices], 1 - 1e-9))
+    return counts.T.tocsr(), of_others
+
+
+def _parts(rows: Ints, n_classes: int) -> Iterator[Ints]:
+    size = max(1, N_DENSE // n_classes)
+    return (rows[at : at + size] for at in range(0, len(rows), size))
 
 
 def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_classes: int) -> Iterator[Part]:
@@ -56,7 +64,9 @@ def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_clas
     """
     there = np.abs(photos).sum(1) > 0
     if there.sum() <= N_COMPONENTS:
-        yield from ((held, np.zeros((len(held), n_classes))) for held in (np.flatnonzero(folds == at) for at in np.unique(folds)))
+        for fold in np.unique(folds):
+            for part in _parts(np.flatnonzero(folds == fold), n_classes):
+                yield part, np.zeros((len(part), n_classes))
         return
     inputs = np.hstack([_components(photos, there), np.ones((len(photos), 1))]) * there[:, None]
     fits = there & (labels >= 0)
@@ -66,14 +76,22 @@ def photo_scores(photos: NDArray[np.floating], labels: Ints, folds: Ints, n_clas
     for fold in np.unique(folds):
         held = np.flatnonzero(folds == fold)
         left = gram - used[held].T @ used[held] + RIDGE * np.eye(len(gram))
-        yield held, inputs[held] @ np.linalg.solve(left, cross - (members[held].T @ inputs[held]).T)
+        weights = np.linalg.solve(left, cross - (members[held].T @ inputs[held]).T)
+        for part in _parts(held, n_classes):
+            yield part, inputs[part] @ weights
 
 
 def _components(photos: NDArray[np.floating], there: NDArray[np.bool_]) -> Floats:
-    """(N, 192) coordinates along the directions in which a sample of the photos differs most, on one common scale."""
+    """(N, 192) coordinates along the directions in which a sample of the photos differs most, on one common scale.
+
+    The sample is smaller than a photo is wide, so that its own products are decomposed.
+    """
     known = np.flatnonzero(there)
     sample = photos[known[:: max(1, len(known) // N_DECOMPOSED)]].astype(np.float32)
-    directions = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][:N_COMPONENTS]
+    centred = sample - sample.mean(0)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    kept = slice(-1, -N_COMPONENTS - 1, -1)
+    directions = (vectors[:, kept].T @ centred) / np.sqrt(np.maximum(values[kept], 1e-6))[:, None]
     found = (photos - sample.mean(0)) @ directions.T
     return np.asarray(found / max(float(found[there].std()), 1e-9), np.float64)
 

@@ -8,7 +8,10 @@ from trainer.selfie import Selfie
 
 
 def objective(table: Table, train: Rows, validation: Rows, config: TrainConfig) -> Objective:
-    """The objective of `config.recipe` over the training rows; validation rows are never learnt from."""
+    """The objective of `config.recipe` over the training rows; the labels of validation rows are not learnt.
+
+    What moderators decided about them tells our recipe how far to trust its probes.
+    """
     if config.recipe == "refurbish":
         return Refurbish(table, train, config, validation)
     return Selfie(table, train, config) if config.recipe == "selfie" else CrossEntropy()

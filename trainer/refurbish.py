@@ -27,7 +27,7 @@ from trainer.state import EMPTY, State
 
 N_REMEMBERED = 8
 MIN_TARGET = 0.02
-"""Less probable classes are left out of a target."""
+"""Less probable classes are left out of a target, but for the most probable one."""
 
 ALMOST_ONE = 1 - 1e-4
 KIND = "early_learning"
@@ -49,7 +49,8 @@ class Refurbish:
             return None, 1.0
         rows = train if verified is None else np.concatenate([train, verified])
         is_told = evidence.said_of(table, rows).tells_scales
-        return evidence.posterior(table, rows), self.config.repair_doubt or (0.0 if is_told else evidence.UNTOLD_DOUBT)
+        doubt = self.config.repair_doubt or (0.0 if is_told else evidence.UNTOLD_DOUBT)
+        return evidence.posterior(table, train, verified), doubt
 
     def begin(self, epoch: int) -> None:
         """Nothing changes between epochs."""
@@ -80,7 +81,8 @@ class Refurbish:
         share = max(share, 1 - share)
         other = torch.from_numpy(self._mix.permutation(len(joint))).to(joint.device)
         log_probs = detector.category(share * joint + (1 - share) * joint[other])
-        losses = share * cross_entropy(log_probs, classes, p) + (1 - share) * cross_entropy(log_probs, classes[other], p[other])
+        of_other = cross_entropy(log_probs, classes[other], p[other]) * (wanted.weight[other] > 0)
+        losses = share * cross_entropy(log_probs, classes, p) + (1 - share) * of_other
         if self.config.early_learning:
             with torch.no_grad():
                 plain = detector.category(joint).exp()
@@ -121,7 +123,7 @@ class Targets:
             rows, posterior = train[is_open], found.p[: len(train)][is_open]
             best = np.argsort(-posterior, axis=1, kind="stable")[:, :k]
             kept = np.take_along_axis(posterior, best, 1)
-            kept[kept < MIN_TARGET] = 0.0
+            kept[:, 1:][kept[:, 1:] < MIN_TARGET] = 0.0
             width = best.shape[1]
             classes[rows, :width] = np.take_along_axis(found.classes[: len(train)][is_open], best, 1)
             p[rows, :width] = kept / kept.sum(1, keepdims=True)
@@ -133,7 +135,7 @@ class Targets:
 
 
 class Memory:
-    """A running mean of each row's predictions, the largest few of them: 32 bytes a row, whatever the number of classes.
+    """A running mean of each row's predictions, the largest few of them: 32 bytes a row, 48 with more than 32,768 classes.
 
     With all classes kept it is the target of early-learning regularisation, t <- memory t + (1 - memory) p.
     """

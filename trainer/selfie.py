@@ -142,7 +142,7 @@ class Selfie:
         self.history.record(wanted.rows, predicted)
         mode, entropy = self.history.certainty(wanted.rows)
         refurbished = (entropy <= self.config.selfie_certainty) & ~wanted.is_verified
-        used = self._clean(losses).logical_or_(refurbished).logical_or_(wanted.is_verified)
+        used = self._clean(losses, wanted.weight > 0).logical_or_(refurbished).logical_or_(wanted.is_verified)
         return torch.where(refurbished, mode, wanted.classes), used
 
     def _warming_up(self, wanted: Wanted, predicted: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,9 +153,9 @@ class Selfie:
         refurbished = (entropy <= self.config.selfie_certainty) & resumed & ~wanted.is_verified
         return torch.where(refurbished, mode, wanted.classes), torch.ones_like(resumed)
 
-    def _clean(self, losses: Tensor) -> Tensor:
-        """(B,) the (1 - tau) part of the batch with the smallest losses."""
-        n_clean = math.ceil((1 - self.noise) * len(losses))
+    def _clean(self, losses: Tensor, is_known: Tensor) -> Tensor:
+        """(B,) the (1 - tau) part of the labelled rows with the smallest losses."""
+        n_clean = math.ceil((1 - self.noise) * int(is_known.sum()))
         found = torch.zeros_like(losses, dtype=torch.bool)
-        found[losses.argsort(stable=True)[:n_clean]] = True
+        found[losses.where(is_known, torch.inf).argsort(stable=True)[:n_clean]] = True
         return found

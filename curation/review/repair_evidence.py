@@ -94,13 +94,18 @@ def evidence(
     opinion: Opinion,
     renames: Mapping[str, str],
 ) -> tuple[Evidence, int]:
-    """Verified listings that were drawn at random, by what would have been done to the seller's label, and failed repairs.
+    """Listings that were drawn at random and answered, by what would have been done to the seller's label, and failed repairs.
 
-    One a group, the lowest score or a failure. A failure counts whoever asked about it.
+    One a group, the lowest score or a failure. A failure counts whoever asked about it. One that everybody skipped counts
+    as wrong: what people cannot tell, no machine should change, and others like it were never drawn.
     """
     failed = _failed(session, rows, renames)
-    unread, by_chance = _unread(session), drawn(session)
-    found = [(one, float(opinion.score[one.row]), one.decided == suggested[one.row]) for one in moved if one.decided is not None]
+    unread, by_chance, unsure = _unread(session), drawn(session), skipped(session)
+    found = [
+        (one, float(opinion.score[one.row]), one.decided == suggested[one.row])
+        for one in moved
+        if one.decided is not None or one.ref in unsure
+    ]
     judged = {one.id: (one, score, right) for one, score, right in found if one.ref in by_chance - unread}
     for one, score in failed:
         judged[one.id] = (one, max(score, judged.get(one.id, (one, 0.0, False))[1]), False)
@@ -132,8 +137,13 @@ def _failed(session: Session, rows: Sequence[Placed], renames: Mapping[str, str]
 
 
 def voted(session: Session) -> set[str]:
-    """Refs that somebody has answered; where people disagree no machine decides."""
+    """Refs that somebody has answered or skipped; where people disagree, or cannot tell, no machine decides."""
     return set(session.execute(_answered().distinct()).scalars())
+
+
+def skipped(session: Session) -> set[str]:
+    """Refs that somebody would not decide."""
+    return set(session.execute(_answered(Outcome.SKIP).distinct()).scalars())
 
 
 def drawn(session: Session) -> set[str]:
@@ -144,7 +154,7 @@ def drawn(session: Session) -> set[str]:
 
 
 def given_unanswered(session: Session, listing_ids: Iterable[int]) -> dict[int, str]:
-    """Listing id → the path of the seller's category, of those that have one and that nobody has answered."""
+    """Listing id → the path of the seller's category, of those that have one and that nobody has answered or skipped."""
     query = select(ListingRow.id, Category.path).join(Category, Category.id == ListingRow.category_id)
     found: dict[int, str] = {}
     for part in chunks(listing_ids):
@@ -153,10 +163,11 @@ def given_unanswered(session: Session, listing_ids: Iterable[int]) -> dict[int, 
     return found
 
 
-def _answered() -> Select[Any]:
-    """Refs with a current answer."""
+def _answered(*outcomes: Outcome) -> Select[Any]:
+    """Refs with such a current answer, by default a label or a skip; without NULL, for `not_in`."""
+    named = [outcome.value for outcome in outcomes or (Outcome.LABEL, Outcome.SKIP)]
     mine = (AnnotationRow.question == QUESTION.value, AnnotationRow.is_current.is_(True))
-    there = (AnnotationRow.outcome == Outcome.LABEL.value, AnnotationRow.listing_ref.is_not(None))
+    there = (AnnotationRow.outcome.in_(named), AnnotationRow.listing_ref.is_not(None))
     return select(AnnotationRow.listing_ref).where(*mine, *there)
 
 

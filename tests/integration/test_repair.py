@@ -241,6 +241,16 @@ def test_what_people_disagree_about_is_left_to_people(certain: Workspace) -> Non
     assert run_json(certain)["n_changed"] == 59 and review_world.label(certain, "r100").source == "seller"
 
 
+def test_what_people_skip_is_left_to_people_and_counts_against_repairs(certain: Workspace) -> None:
+    """What nobody can tell may be among the rest as well: one that was drawn and skipped is no success."""
+    before = run_json(certain, "--dry-run")
+    review_world.draw(certain, ["r100"])
+    review_world.answer(certain, "r100", None)
+    after = run_json(certain, "--dry-run")
+    assert (after["n_evidence"], after["n_changes"]) == (before["n_evidence"] + 1, 0)
+    assert "r100" not in {change["ref"] for change in after["changes"]}
+
+
 def test_near_duplicates_are_one_piece_of_evidence(workspace: Workspace) -> None:
     """Sixty copies of one listing certify nothing."""
     builders.add(workspace, *(builders.record(f"r{i:03d}", category=PATHS[i % 4], group_key="one") for i in range(100)))

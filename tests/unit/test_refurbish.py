@@ -155,7 +155,7 @@ def test_an_opinion_says_where_detector_and_probes_agree(tmp_path: Path) -> None
     taken = true.copy()
     taken[mistaken] = 3 - true[mistaken] - made.targets.said[mistaken]  # the third of three classes
     suggested, score, may = evidence.opinion(made, np.eye(3)[taken] * 0.9 + 0.1 / 3)
-    assert (suggested == true)[wrong].mean() > 0.7 and score[wrong].mean() > 0.8 > 0.1 > score[~wrong].mean()
+    assert (suggested == true)[wrong].mean() > 0.7 and score[wrong].mean() > 0.5 > 0.1 > score[~wrong].mean()
     assert not may[mistaken].any() and may[np.setdiff1d(np.flatnonzero(wrong), mistaken)].mean() > 0.7
 
 
