@@ -1,6 +1,6 @@
 """A vocabulary of pieces for mixed languages: a sentencepiece unigram model with byte fallback (Kudo, ACL 2018).
 
-The model is bytes; it depends on the distinct texts only, neither on their order nor on the machine.
+The model is bytes; it depends on the set of texts only, not on their order or repetition.
 """
 
 import heapq
