@@ -13,7 +13,7 @@ from trainer import probe
 from trainer.data import Rows, Table
 
 N_FOLDS = 5
-N_CANDIDATES = 64
+N_CANDIDATES = 32
 MIN_PROBABILITY = 1e-9
 Floats = NDArray[np.float64]
 
