@@ -3,7 +3,6 @@
 Cleaned text is what both modes of `tokens` read. Words, windows and hashes are the ``hashed`` mode.
 """
 
-import heapq
 import re
 import unicodedata
 import zlib
@@ -75,17 +74,20 @@ def hashes_of(word: str, n: int) -> list[int]:
     plain = skeleton(word)
     if not plain:
         return [crc(word)]
-    padded = f"<{plain}>"
-    ngrams = {crc(padded[at : at + size]) for size in CHAR_NGRAMS for at in range(len(padded) - size + 1)}
-    return [crc(word), crc(f"~{plain}"), *heapq.nsmallest(n - 2, ngrams)][:n]
+    codes = f"<{plain}>".encode("utf-32-le", "surrogatepass")
+    ends = range(0, len(codes) + 4, 4)
+    ngrams = {zlib.crc32(codes[end - 4 * size : end]) for size in CHAR_NGRAMS for end in ends[size:]}
+    return [crc(word), crc(f"~{plain}"), *sorted(ngrams)[: max(n - 2, 0)]][:n]
 
 
 def skeleton(word: str) -> str:
     """A word without its disguise, shared with some other words: ``v1ägra`` → ``viagra``. Of numbers the length: ``0000``."""
-    plain = NOISE.sub("", unicodedata.normalize("NFKD", word).translate(CONFUSABLE))
-    if plain.isdecimal():
-        return "0" * len(plain)
-    return REPEATED.sub(r"\1", DISGUISED.sub(lambda found: found[0].translate(LEET), plain))
+    if not (word.isascii() and word.isalpha()):
+        word = NOISE.sub("", unicodedata.normalize("NFKD", word).translate(CONFUSABLE))
+        if word.isdecimal():
+            return "0" * len(word)
+        word = DISGUISED.sub(lambda found: found[0].translate(LEET), word)
+    return REPEATED.sub(r"\1", word)
 
 
 def crc(text: str) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from curation.catalog.pieces import MIN_PIECES, N_BYTES, read_pieces
-from curation.catalog.tokens import FIELDS, FIRST_TEXT, TokenConfig, Tokenizer, Tokens, texts_of
+from curation.catalog.tokens import FIELDS, FIRST_TEXT, Ids, TokenConfig, Tokenizer, Tokens, texts_of
 from curation.catalog.words import clean, hashes_of, skeleton, words_of
 from curation.errors import ConfigError, InputError, IntegrityError
 from curation.store.files import FileStore
@@ -22,7 +22,7 @@ SMALL = TokenConfig(title=16, description=12, attributes=6, pieces=MIN_PIECES, m
 HASHED = replace(SMALL, mode="hashed", n_buckets=1 << 12)
 WORDS = ("garden", "rake", "中古自転車", "자전거", "دراجة", "велосипед", "steel", "20", "かわいい", "👍")
 RAKE = Listing(1, "r1", None, "Garden rake", "Steel, 20 teeth", 12.5, "GBP", {"brand": "Oakley"}, (), "Home", (), "g1", None)
-GOLDEN_SHA256 = "e55cc7a3166e2c742feb9add93f4b0ffcb14ade0b56ebb9798c5a591b85909f9"
+GOLDEN_SHA256 = "97779753dd233f06aac2a3bcc8f18600f80013ce71cc7ce328c26458e32290b7"
 
 
 def texts(n: int = 200) -> list[str]:
@@ -43,10 +43,9 @@ def tokenizer(request: pytest.FixtureRequest, pieces: Tokenizer) -> Tokenizer:
     return pieces if request.param == "sentencepiece" else Tokenizer(HASHED)
 
 
-def column(found: Tokens, name: str) -> np.ndarray:
+def column(found: Tokens, name: str) -> Ids:
     """The ids of one field of the first listing, without padding."""
-    ids = found.ids[0][found.field[0] == FIELDS.index(name) + 1]
-    return ids
+    return found.ids[0][found.field[0] == FIELDS.index(name) + 1]
 
 
 def test_hashed_ids_are_golden() -> None:
@@ -165,6 +164,14 @@ def test_vocabulary_depends_on_the_set_of_texts(pieces: Tokenizer) -> None:
     assert Tokenizer.fit([*reversed(texts()), *texts()], SMALL).to_bytes() == pieces.to_bytes()
     few = replace(SMALL, fit_texts=50)
     assert Tokenizer.fit(texts(), few).model == Tokenizer.fit(reversed(texts()), few).model != pieces.model
+
+
+def test_fitting_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of sellers go through memory only."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    Tokenizer.fit(texts(), SMALL)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("corpus", [[], [""], ["once"], ["▅▅▅▅"]])
