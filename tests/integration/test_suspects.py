@@ -1,5 +1,7 @@
 """From predictions to a stored ranking with reasons in words, and the suggestions taken from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -34,6 +36,15 @@ def test_a_wrong_category_comes_first_with_a_reason_a_moderator_reads(sqlite_wor
         "The seller chose Home / Garden; the text reads like Sport / Bikes (91%); wrong with over 99%."
     ]
     assert len(found) == 40 and not any(suspect.is_issue or suspect.reasons for suspect in found[1:])
+
+
+def test_the_order_of_the_classes_is_no_matter(sqlite_workspace: Workspace) -> None:
+    """Classes go by their paths: permuted columns are the same probabilities."""
+    listings = review_world.catalog(sqlite_workspace)
+    oos = review_world.confident(listings, {"r000": PATHS[3]})
+    order = [2, 0, 3, 1]
+    permuted = replace(oos, pred_probs=oos.pred_probs[:, order], classes=tuple(oos.classes[at] for at in order))
+    assert ranking(listings, category_oos=permuted)[Question.CATEGORY] == ranking(listings)[Question.CATEGORY]
 
 
 def test_a_confusion_of_categories_is_a_reason_of_its_own(sqlite_workspace: Workspace) -> None:

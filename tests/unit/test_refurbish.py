@@ -12,15 +12,17 @@ from scipy.sparse import csr_matrix
 from sklearn.naive_bayes import ComplementNB
 
 from curation.errors import ConfigError, InputError
+from curation.quality.channel import Posterior
 from tests.unit.test_trainer import CONFIG, table
 from trainer import evidence, loop, probe
 from trainer.config import TrainConfig
 from trainer.data import Table
-from trainer.refurbish import Memory, Refurbish
+from trainer.refurbish import Memory, Refurbish, Targets
 from trainer.selfie import History, Selfie
 
 CPU = torch.device("cpu")
 WRONG = 2  #: a row that `noisy` gives a wrong label
+ONCE = (np.arange(120) == 7).astype(np.int64)  #: class 1 has one example
 
 
 def noisy(tmp_path: Path, n: int = 120) -> tuple[Table, np.ndarray]:
@@ -157,6 +159,55 @@ def test_an_opinion_says_where_detector_and_probes_agree(tmp_path: Path) -> None
     suggested, score, may = evidence.opinion(made, np.eye(3)[taken] * 0.9 + 0.1 / 3)
     assert (suggested == true)[wrong].mean() > 0.7 and score[wrong].mean() > 0.5 > 0.1 > score[~wrong].mean()
     assert not may[mistaken].any() and may[np.setdiff1d(np.flatnonzero(wrong), mistaken)].mean() > 0.7
+
+
+ODD: dict[str, dict[str, object]] = {
+    "one class": {"classes": ("A",), "category": np.zeros(120, np.int64), "said": np.zeros(120, np.int64)},
+    "a class of one and one of none": {"classes": ("A", "B", "C", "D"), "category": ONCE, "said": ONCE},
+    "nobody said anything": {"said": np.full(120, -1)},
+    "all decided": {"is_verified": np.ones((120, 2), bool)},
+    "one seller": {"seller": np.zeros(120, np.int64)},
+    "one group": {"group": np.zeros(120, np.int64)},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_catalogs_are_judged_all_the_same(tmp_path: Path, odd: str) -> None:
+    """Every target and every score is a probability, and the fit ends."""
+    made, _ = noisy(tmp_path)
+    bad = Table(made.features, made.shape, replace(made.targets, **ODD[odd]), made.stem, CPU)  # type: ignore[arg-type]
+    fitted = loop.fit(bad, np.arange(100), np.arange(100, 120), config=replace(CONFIG, epochs=1))
+    probs = loop.predict(fitted.detector, bad, np.arange(120))[0]
+    suggested, score, _ = evidence.opinion(bad, probs)
+    assert np.isfinite(probs).all() and ((score >= 0) & (score <= 1)).all() and (suggested < len(bad.targets.classes)).all()
+    assert Refurbish(bad, np.arange(100), CONFIG).targets.p.sum(1).numpy() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_listings_without_text_and_photos_are_no_evidence(tmp_path: Path) -> None:
+    """Their labels stay what the class's record makes of them; nothing is divided by zero."""
+    made, _ = noisy(tmp_path)
+    empty = replace(made.features, ids=np.zeros_like(made.features.ids), photo_index=np.zeros_like(made.features.photo_index))
+    blank = Table(empty, made.shape, made.targets, made.stem, CPU)
+    loop.start(blank, np.arange(120), CONFIG)
+    found = evidence.posterior(blank, np.arange(120))
+    assert np.isfinite(found.p).all() and (found.best == blank.targets.said).mean() > 0.9
+
+
+def test_a_target_is_never_empty(tmp_path: Path) -> None:
+    """Where no class has two percent the most probable one is left."""
+    made, _ = noisy(tmp_path)
+    n = len(made)
+    many = Table(made.features, made.shape, replace(made.targets, classes=tuple(map(str, range(100)))), made.stem, CPU)
+    flat = np.full((n, 64), 1 / 64)
+    found = Posterior(np.tile(np.arange(64), (n, 1)), flat, flat, np.ones(n), 1.0, {}, 0.0)
+    assert Targets.of(many, np.arange(n), found, 0.5).p.sum(1).tolist() == [1.0] * n
+
+
+def test_folds_do_not_follow_the_order_of_the_catalog() -> None:
+    """Listings that come class by class in turn are spread over all folds."""
+    classes = np.arange(200) % evidence.N_FOLDS
+    folds = evidence._folds(np.arange(200))
+    assert all(len(set(folds[classes == at])) == evidence.N_FOLDS for at in range(evidence.N_FOLDS))
 
 
 def whole(parts: Iterator[probe.Part]) -> NDArray[np.float64]:
