@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     gate_max_latency_ms: float = Field(500.0, gt=0, description="slowest p95 of scoring one listing that may be released")
     repair_precision: float = Field(0.95, gt=0, lt=1, description="lower bound that automatic repairs must keep")
 
+    suspects_method: Literal["auto", "cleanlab"] = Field(
+        "auto", description="which labels are flagged: by our cut, or by cleanlab's default filter (small problems only)"
+    )
     n_folds: int = Field(4, ge=2, le=20)
     train: dict[str, bool | int | float | str] = Field(
         {}, description="parts of a fit that are not as usual, by name: recipe, carry, mixup, … (trainer/config.py)"

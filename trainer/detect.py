@@ -91,7 +91,7 @@ def detect(
     with stages.stage("suspects"):
         with workspace.db.read() as session:
             audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
-        found, about_folds = _suspects(rows, held_out, wanted, audited)
+        found, about_folds = _suspects(rows, held_out, wanted, audited, workspace.settings.suspects_method)
         is_drawn = np.array([ref in drawn for ref in rows.refs], bool)
         opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
@@ -130,12 +130,12 @@ def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows,
 
 
 def _suspects(
-    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets, audited: Collection[str]
+    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets, audited: Collection[str], method: str
 ) -> tuple[dict[Question, list[Suspect]], dict[str, Any]]:
     """The ranking of both questions over the labels as they are now, and figures about the folds."""
     category, violation = rows.labels()
     found = suspects.from_predictions(
-        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation, audited
+        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation, audited, method
     )
     known = wanted.category >= 0
     agrees = held_out.category.pred_probs[known].argmax(1) == wanted.category[known]

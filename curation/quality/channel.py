@@ -106,16 +106,6 @@ class Posterior:
     scales: dict[str, float]  #: of the views; infinity = not used
     log_likelihood: float  #: mean over what was said
 
-    def repaired(self, said: Said, doubt: float) -> Ints:
-        """(N,) what was said, or the most probable class where that is wrong with a probability above `doubt`.
-
-        A row's own decision is not used, so that the outcome can be compared with it.
-        """
-        is_said = (self.classes == said.label[:, None]) & (said.label != UNLABELLED)[:, None]
-        changed = 1 - (self.unseen * is_said).sum(1) > doubt
-        best = np.take_along_axis(self.classes, self.unseen.argmax(1)[:, None], 1)[:, 0]
-        return np.where(changed, best, said.label)
-
     @property
     def best(self) -> Ints:
         """(N,) most probable class."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +27,28 @@ def suspects(session: console.Session, question: str, out: Path | None, limit: i
     `score` is the label's quality in [0, 1], 1 = surely right, as in cleanlab. The ranking is that of the newest run;
     after corrections, --refresh brings the categories up to date without training.
     """
-    workspace = session.workspace()
+    workspace, anew = session.workspace(), {}
     if refresh:
         from curation.review.refresh import refresh as rank_anew
 
         if question != Question.CATEGORY.value:
             raise InputError(f"--refresh ranks the question {Question.CATEGORY.value}; no predictions of violations are kept")
-        rank_anew(workspace)
+        anew = {"refreshed": asdict(rank_anew(workspace))}
     rows = list(_rows(workspace, Question(question), limit))
     if not rows:
         raise NotFoundError("there is no ranking yet; run: refurbish retrain")
     n_issues = sum(row["is_issue"] for row in rows)
+    summary = {"question": question, "n_rows": len(rows), "n_issues": n_issues, **anew}
     if out is not None:
         from curation.review import tables
 
         tables.write(rows, COLUMNS, out, {".parquet": _parquet})
-        console.emit({"question": question, "n_rows": len(rows), "n_issues": n_issues, "out": str(out)}, as_json=as_json)
+        console.emit({**summary, "out": str(out)}, as_json=as_json)
         return
     shown = rows[:30]
     table = console.table([[row[name] for name in COLUMNS] for row in shown], COLUMNS)
     note = f"\n{len(rows):,} ranked, {n_issues:,} doubted; --out FILE writes all"
-    console.emit(
-        {"question": question, "n_rows": len(rows), "n_issues": n_issues, "suspects": rows}, as_json=as_json, human=table + note
-    )
+    console.emit({**summary, "suspects": rows}, as_json=as_json, human=table + note)
 
 
 @click.group()

@@ -12,7 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from curation.errors import NotFoundError
-from curation.quality.held_out import of_refs, renamed
+from curation.quality.confident import estimate, undecided
+from curation.quality.held_out import SparseOutOfSample, of_refs, renamed
 from curation.release import noise
 from curation.release.labels import renamed_paths
 from curation.review import probabilities, suspects
@@ -31,6 +32,7 @@ class Refreshed:
     n_listings: int
     n_issues: int
     n_verified: int  #: listings whose label moderators decided
+    n_undecided: int  #: listings that all probabilities, not only the largest that were kept, could judge otherwise
 
 
 def refresh(workspace: Workspace) -> Refreshed:
@@ -42,25 +44,31 @@ def refresh(workspace: Workspace) -> Refreshed:
     if newest is None:
         raise NotFoundError("no model has predicted the listings yet; run: refurbish retrain")
     run_id, held = newest
-    found, n_verified = _ranked(workspace, held)
+    found, n_verified, n_undecided = _ranked(workspace, held)
     with workspace.db.write() as session:
         is_newest = (probabilities.newest_file(session) or (None,))[0] == run_id
         if is_newest:
             suspects.replace(session, Question.CATEGORY, found, run_id=run_id)
     if not is_newest:
         return refresh(workspace)
-    return Refreshed(run_id, len(found), sum(suspect.is_issue for suspect in found), n_verified)
+    return Refreshed(run_id, len(found), sum(suspect.is_issue for suspect in found), n_verified, n_undecided)
 
 
-def _ranked(workspace: Workspace, held: HeldOut) -> tuple[list[Suspect], int]:
-    """The ranking, and how many of its listings moderators decided."""
+def _ranked(workspace: Workspace, held: HeldOut) -> tuple[list[Suspect], int, int]:
+    """The ranking, how many of its listings moderators decided, and how many are undecided."""
     with workspace.db.read() as session:
         renames, audited = renamed_paths(session), noise.audit_refs(session)
         by_ref = {listing.ref: listing for page in listings.pages(session) for listing in page}
         labels = _labels(session, renames)
     held = renamed(of_refs(held, by_ref.keys()), renames)
-    found = suspects.categories([by_ref[ref] for ref in held.refs], labels, held, audited)
-    return found, sum(labels[ref][1] is LabelSource.MODERATORS for ref in held.refs if ref in labels)
+    method = workspace.settings.suspects_method
+    found = suspects.categories([by_ref[ref] for ref in held.refs], labels, held, audited, method)
+    n_verified = sum(labels[ref][1] is LabelSource.MODERATORS for ref in held.refs if ref in labels)
+    return found, n_verified, _n_undecided(held)
+
+
+def _n_undecided(held: HeldOut) -> int:
+    return len(undecided(held.store, estimate(held.store))) if isinstance(held, SparseOutOfSample) else 0
 
 
 def _labels(session: Session, renames: Mapping[str, str]) -> dict[str, tuple[str, LabelSource]]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from curation.errors import ProbabilityError
 from curation.quality.expected import ExpectedNoise
 from curation.quality.held_out import SparseOutOfSample
-from curation.quality.issues import Issues, find_category_issues, find_violation_issues
+from curation.quality.issues import Issues, Method, find_category_issues, find_violation_issues
 from curation.quality.ranking import Audit
 from curation.quality.sellers import Sellers
 from curation.quality.validate import UNLABELLED, OutOfSample
@@ -50,14 +50,15 @@ def from_predictions(
     violations: tuple[str, ...],
     violation_labels_by_ref: Mapping[str, tuple[str, LabelSource]] | None = None,
     audited: Collection[str] = (),
+    method: Method | str = Method.AUTO,
 ) -> dict[Question, list[Suspect]]:
     """Rank every listing by how much its label is doubted, most doubtful first, for both questions.
 
     `listings` are in the row order of `category_oos` (checked by ref); `violation_probs` is
     (N, V) in the order of `violations`. The labels are the current ones: a moderators' label is
     never a suspect. `audited`: refs of the listings that were drawn uniformly for audit; those that moderators
-    decided choose the score that ranks the others, once there are enough. Raises ProbabilityError where
-    arrays and listings do not fit together.
+    decided choose the score that ranks the others, once there are enough. `method`: which are flagged.
+    Raises ProbabilityError where arrays and listings do not fit together.
     """
     refs = tuple(listing.ref for listing in listings)
     if refs != tuple(category_oos.refs) or violation_probs.shape != (len(refs), len(violations)):
@@ -65,7 +66,7 @@ def from_predictions(
             f"{len(refs)} listings do not match {len(category_oos.refs)} rows of probabilities; predict them again"
         )
     return {
-        Question.CATEGORY: categories(listings, labels_by_ref, category_oos, audited),
+        Question.CATEGORY: categories(listings, labels_by_ref, category_oos, audited, method),
         Question.VIOLATION: _violation(listings, violation_labels_by_ref or {}, violation_probs, violations),
     }
 
@@ -75,11 +76,12 @@ def categories(
     labels_by_ref: Mapping[str, tuple[str, LabelSource]],
     oos: OutOfSample | SparseOutOfSample,
     audited: Collection[str] = (),
+    method: Method | str = Method.AUTO,
 ) -> list[Suspect]:
     """The ranking of the question category alone, as in `from_predictions`."""
     given, source = _columns([labels_by_ref.get(listing.ref) for listing in listings])
     verified = np.array([who is LabelSource.MODERATORS for who in source], dtype=bool)
-    issues, rows = _issues(listings, given, source, oos, audited)
+    issues, rows = _issues(listings, given, source, oos, audited, method)
     confused = _confusions(issues.noise, oos.classes)
     found = []
     for i in issues.order[np.argsort(verified[issues.order], kind="stable")]:
@@ -100,6 +102,7 @@ def _issues(
     source: Sequence[LabelSource | None],
     oos: OutOfSample | SparseOutOfSample,
     audited: Collection[str],
+    method: Method | str,
 ) -> tuple[Issues, NDArray[np.int64]]:
     """Doubt about each listing, and (N,) the class index of its label, -1 = none that the model knows."""
     index = {path: i for i, path in enumerate(oos.classes)}
@@ -108,7 +111,7 @@ def _issues(
     drawn = np.array([listing.ref in audited for listing in listings], dtype=bool)
     sold_as = np.array([index.get(listing.category or "", UNLABELLED) for listing in listings], dtype=np.int64)
     sellers, audit = _sellers(listings, given, source), Audit(drawn, sold_as)
-    return find_category_issues(rows, oos, verified=verified, sellers=sellers, audit=audit), rows
+    return find_category_issues(rows, oos, verified=verified, sellers=sellers, audit=audit, method=method), rows
 
 
 def _confusions(noise: ExpectedNoise | None, classes: Sequence[str]) -> dict[tuple[int, int], Reasons]:

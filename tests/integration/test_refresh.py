@@ -150,7 +150,7 @@ def test_a_run_that_ends_meanwhile_is_ranked_instead(workspace: Workspace, monke
         return ranks(*args)
 
     monkeypatch.setattr(suspects, "categories", slow)
-    assert refresh(workspace) == Refreshed(began[0], 80, 0, 0)
+    assert refresh(workspace) == Refreshed(began[0], 80, 0, 0, 0)
 
 
 def test_the_command_refreshes_and_shows(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cleanlab.filter import find_label_issues
 
 from curation.errors import ProbabilityError
 from curation.review import suggestions, suspects
@@ -45,6 +46,15 @@ def test_the_order_of_the_classes_is_no_matter(sqlite_workspace: Workspace) -> N
     order = [2, 0, 3, 1]
     permuted = replace(oos, pred_probs=oos.pred_probs[:, order], classes=tuple(oos.classes[at] for at in order))
     assert ranking(listings, category_oos=permuted)[Question.CATEGORY] == ranking(listings)[Question.CATEGORY]
+
+
+def test_cleanlab_flags_if_it_is_asked_to(sqlite_workspace: Workspace) -> None:
+    """The reference decides what is flagged; the ranking stays ours."""
+    listings = review_world.catalog(sqlite_workspace)
+    oos = review_world.confident(listings, {"r000": PATHS[3]})
+    found = ranking(listings, category_oos=oos, method="cleanlab")[Question.CATEGORY]
+    theirs = find_label_issues(np.array([oos.classes.index(str(one.category)) for one in listings]), oos.pred_probs)
+    assert {one.listing_ref for one in found if one.is_issue} == {listings[at].ref for at in np.flatnonzero(theirs)} == {"r000"}
 
 
 def test_a_confusion_of_categories_is_a_reason_of_its_own(sqlite_workspace: Workspace) -> None:

@@ -62,14 +62,6 @@ def test_what_moderators_decided_stands_and_its_own_row_is_judged_without_it() -
     np.testing.assert_allclose(changed.unseen[0], found.unseen[0], atol=0.02)
 
 
-def test_no_label_is_changed_beneath_the_doubt() -> None:
-    """At 1 all stay; at one half more are right than were."""
-    true, scores, said = world()
-    found = read(scores, said)
-    assert (found.repaired(said, 1.0) == said.label).all()
-    assert (found.repaired(said, 0.5) == true).mean() > (said.label == true).mean()
-
-
 def test_unlabelled_rows_have_the_models_word_and_no_doubt() -> None:
     """They count in no rate."""
     _, scores, said = world()
