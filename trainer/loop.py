@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from torch import Tensor
 
 from curation.catalog.features import Features
@@ -17,13 +19,17 @@ from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem
 from trainer.model import Detector
-from trainer.objective import Objective, autocast, negative_log_likelihood
+from trainer.objective import Objective, autocast
 from trainer.state import State
 from trainer.text import idf
 
 EVALUATION_BATCH = 512
 MAX_GRADIENT = 5.0
-TEMPERATURES = np.geomspace(0.5, 8.0, 57)
+TEMPERATURES = (0.5, 8.0)
+N_VALIDATED = 2**24
+"""Probabilities that each epoch is judged by, at most."""
+
+Losses = NDArray[np.float64]
 
 
 class NotFiniteError(InputError):
@@ -44,10 +50,26 @@ class Fitted:
 
 
 @dataclass(slots=True)
-class _Best:
-    loss: float = math.inf
+class _Kept:
+    """The last epoch that validation rows do not clearly object to: within a standard error of the best one.
+
+    Rates fall to zero, so that a later epoch is the better one unless rows say otherwise; a few hundred rows seldom can.
+    """
+
     epoch: int = 0
     state: dict[str, Tensor] = field(default_factory=dict)
+    best: Losses | None = None  #: of the epoch with the least mean
+
+    def gives_way(self, losses: Losses, weight: Losses) -> bool:
+        """Whether an epoch with these losses (n,) of the validation rows should take the kept one's place."""
+        if self.best is None or not len(losses):
+            self.best = losses
+            return True
+        worse = (losses - self.best) * weight / weight.mean()
+        if worse.mean() < 0:
+            self.best = losses
+            return True
+        return bool(worse.mean() <= worse.std() / math.sqrt(len(worse)))
 
 
 def stem_of(features: Features, rows: Rows, config: TrainConfig) -> PhotoStem:
@@ -69,13 +91,14 @@ def fit(
     objective: Callable[[Table, Rows], Objective] | None = None,
     state: State | None = None,
 ) -> Fitted:
-    """Fit a detector on the training rows; with validation rows stop early and set the temperature.
+    """Fit a detector on the training rows; with labelled validation rows stop early and set the temperature.
 
     With the state of an earlier fit the objective goes on from what it remembered; weights start anew.
     The same inputs and seed give the same weights on one CPU. Raises NotFiniteError naming the
     batch's listings, and StaleLease once `lost()` is true between epochs.
     """
     started_s = time.monotonic()
+    validation = validation[table.targets.category[validation] >= 0]
     detector = start(table, train, config)
     minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
     if state is not None:
@@ -84,20 +107,21 @@ def fit(
     optimizer = _optimizer(detector, config)
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, config.warmup_steps))
-    best, losses = _Best(), []
+    kept, losses = _Kept(), []
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
         minimised.begin(epoch)
         trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, minimised)
-        losses.append(_evaluated(detector, table, validation) if len(validation) else trained)
-        if losses[-1] < best.loss or not len(validation):
-            best = _Best(losses[-1], epoch, {name: value.clone() for name, value in detector.state_dict().items()})
-        if epoch - best.epoch >= config.patience:
+        found, weight = _validated(detector, table, validation)
+        losses.append(float(np.average(found, weights=weight)) if len(found) else trained)
+        if kept.gives_way(found, weight):
+            kept.epoch, kept.state = epoch, {name: value.clone() for name, value in detector.state_dict().items()}
+        if epoch - kept.epoch >= config.patience:
             break
-    detector.load_state_dict(best.state)
+    detector.load_state_dict(kept.state)
     temperature = _set_temperature(detector.eval(), table, validation)
-    return Fitted(detector, len(losses), best.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
+    return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
 
 
 def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
@@ -172,41 +196,54 @@ def _epoch(
 
 
 @torch.no_grad()
-def _evaluated(detector: Detector, table: Table, rows: Rows) -> float:
-    """Weighted negative log-likelihood of these rows."""
+def _validated(detector: Detector, table: Table, rows: Rows) -> tuple[Losses, Losses]:
+    """(n,) negative log-likelihoods of these rows and their weights, at the temperature that suits them best.
+
+    The kept epoch gets its temperature anyway; without it the first epochs, which are less sure, look better than they are.
+    """
     detector.eval()
-    total = weight = 0.0
-    for part in _parts(rows, EVALUATION_BATCH):
-        with autocast(table.device):
-            category, _ = detector(table.batch(part))
-        wanted = table.wanted(part)
-        total += float((negative_log_likelihood(category, wanted.classes) * wanted.weight).sum())
-        weight += float(wanted.weight.sum())
-    return total / max(weight, 1e-6)
+    rows = rows[:: 1 + len(rows) * len(table.targets.classes) // N_VALIDATED]
+    if not len(rows):
+        return np.zeros(0), np.zeros(0)
+    log_probs, classes = _log_probs(detector, table, rows), table.targets.category[rows]
+    weight = table.targets.category_weight[rows].astype(np.float64)
+    return _log_losses(log_probs / np.float32(fit_temperature(log_probs, classes)), classes), weight
 
 
 @torch.no_grad()
 def _set_temperature(detector: Detector, table: Table, rows: Rows) -> float:
     """Temperature with the least log loss on validation rows (Guo et al. 2017); 1 without any."""
-    rows = rows[table.targets.category[rows] >= 0]
     if not len(rows):
         return 1.0
-    log_probs = torch.cat([detector(table.batch(part))[0] for part in _parts(rows, EVALUATION_BATCH)])
-    found = fit_temperature(log_probs.cpu().numpy(), table.targets.category[rows])
+    found = fit_temperature(_log_probs(detector, table, rows), table.targets.category[rows])
     detector.log_temperature.fill_(math.log(found))
     return found
 
 
+def _log_probs(detector: Detector, table: Table, rows: Rows) -> NDArray[np.float32]:
+    """(n, K) as they are at temperature 1."""
+    with autocast(table.device):
+        found = torch.cat([detector(table.batch(part))[0].float() for part in _parts(rows, EVALUATION_BATCH)])
+    return np.asarray(found.cpu().numpy(), np.float32)
+
+
 def fit_temperature(log_probs: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
-    """The temperature of a grid over [0.5, 8] at which (N, K) log-probabilities explain the classes best."""
-    losses = [_log_loss(log_probs.astype(np.float64) / temperature, classes) for temperature in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    """The temperature in [0.5, 8] at which (N, K) log-probabilities explain the classes best.
+
+    The loss has one minimum: it is convex in the inverse temperature.
+    """
+    found = minimize_scalar(
+        lambda cool: _log_losses(log_probs / np.float32(math.exp(cool)), classes).mean(),
+        bounds=np.log(TEMPERATURES),
+        method="bounded",
+        options={"xatol": 0.01},
+    )
+    return math.exp(found.x)
 
 
-def _log_loss(logits: NDArray[np.float64], classes: NDArray[np.int64]) -> float:
-    peak = logits.max(1, keepdims=True)
-    normal = peak[:, 0] + np.log(np.exp(logits - peak).sum(1))
-    return float((normal - logits[np.arange(len(classes)), classes]).mean())
+def _log_losses(logits: NDArray[np.float32], classes: NDArray[np.int64]) -> Losses:
+    """(n,) negative log-likelihoods of the classes by (n, K) logits."""
+    return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(classes)), classes], np.float64)
 
 
 def _optimizer(detector: Detector, config: TrainConfig) -> torch.optim.Optimizer:
