@@ -12,9 +12,9 @@ log odds of a class's rate and of a seller's record add up, so that careless sel
 moderators decided tells confusions and sellers' records; the rates of classes are those of the undecided rows, because
 moderators were asked where something looked wrong. Rates are drawn to the common one, confusions to the siblings of
 the class, each by a stated number of rows. Evidence is a sum of views (text, photos, …), each divided by a scale: the one
-at which moderators' decisions are most probable, each read as if it were not known. Whom they were asked about was
-chosen by the same evidence and labels, so that the choice does not bias it. With few decisions it is the
-scale that makes what was said most likely, which takes too sharp a view's errors for sellers'.
+at which moderators' decisions are most probable, each read as if it were not known. Moderators were mostly asked where
+evidence and label disagree; that is given in what is maximised, but views that led to a question are seen at their worst.
+With few decisions it is the scale that makes what was said most likely, which takes too sharp a view's errors for sellers'.
 
 Only candidates are looked at: cost and memory are O(N k), whatever the number of classes.
 """

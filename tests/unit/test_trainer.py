@@ -159,7 +159,8 @@ def test_temperature_softens_overconfidence() -> None:
     """Log-probabilities that are wrong half of the time are cooled down; right ones are sharpened."""
     sure = np.log(np.array([[0.999, 0.001]] * 10, np.float32))
     assert loop.fit_temperature(sure, np.array([0, 1] * 5)) > 4
-    assert loop.fit_temperature(np.log(np.array([[0.6, 0.4]] * 10, np.float32)), np.zeros(10, np.int64)) == pytest.approx(0.5, abs=0.01)
+    easy = np.log(np.array([[0.6, 0.4]] * 10, np.float32))
+    assert loop.fit_temperature(easy, np.zeros(10, np.int64)) == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +179,12 @@ def test_config_round_trip() -> None:
         TrainConfig.from_json({"momentum": 0.9})
     with pytest.raises(ConfigError, match="epochs='many'; it must be int"):
         TrainConfig.from_json({"epochs": "many"})
+
+
+def test_a_fit_stops_only_where_rows_clearly_object() -> None:
+    """An epoch worse by less than a standard error takes the best one's place; one that is worse on every row does not."""
+    kept, weight = loop._Kept(), np.ones(4)
+    assert kept.gives_way(np.array([1.0, 2.0, 3.0, 4.0]), weight)
+    assert kept.gives_way(np.array([3.0, 1.5, 2.5, 3.5]), weight)
+    assert not kept.gives_way(np.array([1.1, 2.1, 3.2, 4.1]), weight)
+    assert kept.gives_way(np.array([0.9, 1.9, 2.9, 3.9]), weight)
