@@ -10,12 +10,9 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from curation.errors import ConfigError, InputError, shorten
 
@@ -43,7 +40,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Genotype:
-    """Which operation stands on which edge. Raises InputError where it describes no network."""
+    """Which operation stands on which edge. Raises ConfigError where it describes no network."""
 
     n_nodes: int
     normal: tuple[Edge, ...]
@@ -55,18 +52,16 @@ class Genotype:
     def __post_init__(self) -> None:
         check_version(self.version)
         if not _is_count(self.n_nodes) or not 1 <= self.n_nodes <= MAX_NODES:
-            raise InputError(f"genotype: n_nodes is {shorten(self.n_nodes)}; a cell has 1 to {MAX_NODES} nodes")
+            raise ConfigError(f"genotype: n_nodes is {shorten(self.n_nodes)}; a cell has 1 to {MAX_NODES} nodes")
         for name, edges in self.cells:
             check_cell(name, edges, self.n_nodes)
-        nodes = range(N_INPUTS, N_INPUTS + self.n_nodes)
-        if (
-            not self.concat
-            or len(set(self.concat)) < len(self.concat)
-            or not all(_is_count(n) and n in nodes for n in self.concat)
-        ):
-            raise InputError(f"genotype: concat is {shorten(self.concat)}; name each output node once, of {nodes[0]}…{nodes[-1]}")
+        nodes = nodes_of(self.n_nodes)
+        if not self.concat or not all(_is_count(n) and n in nodes for n in self.concat) or len({*self.concat}) < len(self.concat):
+            raise ConfigError(
+                f"genotype: concat is {shorten(self.concat)}; name each output node once, of {nodes[0]}…{nodes[-1]}"
+            )
         if self.read_out not in READ_OUTS:
-            raise InputError(f"genotype: read-out {shorten(self.read_out)} is unknown; choose of {', '.join(READ_OUTS)}")
+            raise ConfigError(f"genotype: read-out {shorten(self.read_out)} is unknown; choose of {', '.join(READ_OUTS)}")
 
     @property
     def cells(self) -> tuple[tuple[str, tuple[Edge, ...]], ...]:
@@ -106,86 +101,94 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str) -> "Genotype":
-        """What `to_json` wrote, or a person. Raises InputError saying what is wrong with it."""
+        """What `to_json` wrote, or a person. Raises ConfigError saying what is wrong with it."""
         try:
-            values = json.loads(text)
+            values = json.loads(text, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"a genotype must be JSON, this is not: {shorten(str(error))}; write it anew or search again"
-            ) from error
+            raise ConfigError(f"genotype: {shorten(text)} cannot be read: {error}; write JSON, or search again") from error
         if not isinstance(values, Mapping) or values.get("format") != FORMAT:
-            raise InputError(f'{shorten(values)} is no genotype; it must be an object with "format": "{FORMAT}"')
+            raise ConfigError(f'{shorten(values)} is no genotype; it must be an object with "format": "{FORMAT}"')
         check_version(values.get("version"))
         wrong = sorted(set(values) ^ set(KEYS))
         if wrong:
-            raise InputError(f"genotype: keys {shorten(wrong)} are missing or unknown; there must be exactly {', '.join(KEYS)}")
+            raise ConfigError(f"genotype: keys {shorten(wrong)} are missing or unknown; there must be exactly {', '.join(KEYS)}")
         lists = [name for name in ("normal", "reduction", "concat") if not isinstance(values[name], list)]
         if lists:
-            raise InputError(f"genotype: {lists[0]} is {shorten(values[lists[0]])}; it must be a list")
+            raise ConfigError(f"genotype: {lists[0]} is {shorten(values[lists[0]])}; it must be a list")
         normal, reduction = (tuple(_edge(name, one) for one in values[name]) for name in ("normal", "reduction"))
         return cls(values["n_nodes"], normal, reduction, tuple(values["concat"]), values["read_out"], values["version"])
 
 
 def check_version(version: object) -> None:
-    """Raises InputError unless this release reads it."""
+    """Raises ConfigError unless this release reads it."""
     if _is_count(version) and version == VERSION:
         return
     age = "older" if isinstance(version, int) and version < VERSION else "unknown"
-    raise InputError(
+    raise ConfigError(
         f"genotype: version {shorten(version)} is {age}, this release reads {VERSION}; search again with this release"
     )
 
 
 def check_cell(name: str, edges: Sequence[Edge], n_nodes: int) -> None:
-    """Raises InputError on unknown operations, cycles, double edges and nodes that nothing leads to."""
-    nodes = range(N_INPUTS, N_INPUTS + n_nodes)
+    """Raises ConfigError on unknown operations, cycles, double edges and nodes that nothing leads to."""
+    nodes = nodes_of(n_nodes)
     for edge in edges:
         where = f"genotype: {name} edge {shorten(edge.source)} → {shorten(edge.node)}"
         if not _is_count(edge.source) or not _is_count(edge.node) or edge.node not in nodes or edge.source < 0:
-            raise InputError(f"{where} names no node; edges end in {nodes[0]}…{nodes[-1]} and begin in an earlier state, from 0")
+            raise ConfigError(f"{where} names no node; edges end in {nodes[0]}…{nodes[-1]} and begin in an earlier state, from 0")
         if edge.source >= edge.node:
-            raise InputError(
+            raise ConfigError(
                 f"{where} comes from a later node, that is a cycle; edges begin in a state before the one they end in"
             )
         if edge.op not in OPERATIONS:
-            raise InputError(f"{where} has the unknown operation {shorten(edge.op)}; choose of {', '.join(OPERATIONS)}")
+            raise ConfigError(f"{where} has the unknown operation {shorten(edge.op)}; choose of {', '.join(OPERATIONS)}")
     pairs = Counter((edge.source, edge.node) for edge in edges)
     double = [pair for pair, n in pairs.items() if n > 1]
     if double:
-        raise InputError(f"genotype: {name} edge {double[0][0]} → {double[0][1]} is there twice; leave one of them")
+        raise ConfigError(f"genotype: {name} edge {double[0][0]} → {double[0][1]} is there twice; leave one of them")
     missing = sorted(set(nodes) - {edge.node for edge in edges if edge.op != ZERO})
     if missing:
-        raise InputError(f"genotype: nothing leads to {name} nodes {missing}; give each an edge whose operation is not {ZERO}")
+        raise ConfigError(f"genotype: nothing leads to {name} nodes {missing}; give each an edge whose operation is not {ZERO}")
+
+
+def nodes_of(n_nodes: int) -> tuple[int, ...]:
+    """Nodes by their state number, after the inputs."""
+    return tuple(range(N_INPUTS, N_INPUTS + n_nodes))
 
 
 def _is_count(value: object) -> bool:
     return type(value) is int
 
 
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"keys {shorten([name for name, _ in pairs])} are not each there once")
+    return found
+
+
 def _edge(cell: str, values: object) -> Edge:
     if not isinstance(values, Mapping) or set(values) != {"from", "to", "op"}:
-        raise InputError(f'genotype: {cell} has the edge {shorten(values)}; write {{"from": 0, "to": 2, "op": "conv3"}}')
+        raise ConfigError(f'genotype: {cell} has the edge {shorten(values)}; write {{"from": 0, "to": 2, "op": "conv3"}}')
     return Edge(values["from"], values["to"], values["op"])
 
 
-def all_pool_and_skip(n_nodes: int = 4) -> Genotype:
+def pool_and_skip(n_nodes: int = 4) -> Genotype:
     """Max pool and skip everywhere: what a collapsed search finds, and what every search must beat."""
-    edges = tuple(Edge(at, node, op) for node in _nodes(n_nodes) for at, op in ((0, MAX), (1, SKIP)))
-    return Genotype(n_nodes, edges, edges, _nodes(n_nodes), "mean")
+    nodes = nodes_of(n_nodes)
+    edges = tuple(Edge(at, node, op) for node in nodes for at, op in ((0, MAX), (1, SKIP)))
+    return Genotype(n_nodes, edges, edges, nodes, "mean")
 
 
-def random(rng: np.random.Generator, n_nodes: int = 4) -> Genotype:
-    """Two edges a node, sources, operations (not zero) and read-out drawn evenly."""
+def random_genotype(rng: np.random.Generator, n_nodes: int = 4) -> Genotype:
+    """Two edges a node; sources, operations (not zero) and read-out drawn evenly."""
+    nodes = nodes_of(n_nodes)
 
     def cell() -> tuple[Edge, ...]:
-        drawn = ((node, sorted(rng.choice(node, N_INPUTS, replace=False))) for node in _nodes(n_nodes))
+        drawn = ((node, sorted(rng.choice(node, N_INPUTS, replace=False))) for node in nodes)
         return tuple(Edge(int(at), node, OPERATIONS[rng.integers(1, len(OPERATIONS))]) for node, ends in drawn for at in ends)
 
-    return Genotype(n_nodes, cell(), cell(), _nodes(n_nodes), READ_OUTS[rng.integers(len(READ_OUTS))])
-
-
-def _nodes(n_nodes: int) -> tuple[int, ...]:
-    return tuple(range(N_INPUTS, N_INPUTS + n_nodes))
+    return Genotype(n_nodes, cell(), cell(), nodes, READ_OUTS[rng.integers(len(READ_OUTS))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +202,12 @@ class Skeleton:
     drop_width: float = 0.0  #: share of a cell's output channels that is left out of a row in training
 
     def __post_init__(self) -> None:
-        counts = {"width": (self.width, 2), "n_cells": (self.n_cells, 3), "stem_multiplier": (self.stem_multiplier, 1)}
-        bad = [f"{name}={shorten(value)} (from {least})" for name, (value, least) in counts.items() if not _is_count(value) or value < least]
+        least = {"width": 2, "n_cells": 3, "stem_multiplier": 1}
+        counts = {name: getattr(self, name) for name in least}
+        bad = [f"{n}={shorten(v)} (from {least[n]})" for n, v in counts.items() if not _is_count(v) or v < least[n]]
         shares = {"drop_path": self.drop_path, "drop_width": self.drop_width}
-        bad += [f"{name}={shorten(value)} (in [0, 1))" for name, value in shares.items() if not 0 <= value < 1]
-        bad += [f"width={self.width} (even)"] if self.width % 2 else []
+        bad += [f"{n}={shorten(v)} (in [0, 1))" for n, v in shares.items() if not 0 <= v < 1]
+        bad += [] if bad or self.width % 2 == 0 else [f"width={self.width} (even)"]
         if bad:
             raise ConfigError(f"no network can be built with {', '.join(bad)}; change these values")
 
@@ -214,4 +218,13 @@ class Skeleton:
 
     def width_of(self, cell: int) -> int:
         """Channels of a node of this cell."""
-        return self.width * 2 ** sum(cell >= at for at in self.reductions)
+        return self.width << sum(cell >= at for at in self.reductions)
+
+
+def check_inputs(embedded: Tensor, mask: Tensor, n_in: int) -> None:
+    """Raises InputError unless the shapes fit."""
+    if embedded.ndim != 3 or embedded.shape[1] != n_in or mask.shape != (embedded.shape[0], embedded.shape[2]):
+        raise InputError(
+            f"embedded tokens {shorten(tuple(embedded.shape))} and mask {shorten(tuple(mask.shape))} do not fit; "
+            f"give (B, {n_in}, L) and (B, L)"
+        )
