@@ -1,10 +1,7 @@
 """The searchable network: every operation on every edge, mixed by architecture weights (DARTS, equations 2 and 3).
 
-Written state by state instead of edge by edge. A state's relu, pools and shifted copies are laid down once, as rows of one
-matrix; all convolutions of all edges that leave the state are linear in those rows, and so is batch normalisation without
-affine weights, once mean and variance are known. Both follow from the rows' second moments, hence a state adds one product
-to all later nodes: kernels, normalisation and architecture weights are folded into one matrix. The gradients are those of
-the network written with one module per edge.
+Written state by state instead of edge by edge: what a state adds to all later nodes is one product (`trainer.folded`). The
+gradients are those of the network written with one module an edge.
 
 Partial channels (PC-DARTS, Xu et al., ICLR 2020): a quarter of a state's channels goes through the operations, the others
 pass by; edges are weighed by a softmax of their own. Remedies against collapse: decay on the softmaxed weights (beta-DARTS,
@@ -20,23 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from curation.errors import ConfigError, InputError, shorten
-from trainer.cells import AVERAGE, CONVOLUTIONS, MAX, N_INPUTS, OPERATIONS, READ_OUTS, SKIP, ZERO, Edge, Genotype, Skeleton
-
-EPSILON = 1e-5
-TAPS = (-4, -2, -1, 0, 1, 2, 4)
-"""Offsets that any convolution looks at."""
-
-REACH = max(TAPS)
-PAIRS = [
-    (at, step * dilation)
-    for at, (width, dilation) in enumerate(CONVOLUTIONS.values())
-    for step in range(-(width // 2), width // 2 + 1)
-]
-"""Convolution and offset of each kernel entry, in the order they are kept."""
-
-_AT = {op: at for at, op in enumerate(OPERATIONS)}
-_CONVOLUTIONS = [_AT[op] for op in CONVOLUTIONS]
+from curation.errors import ConfigError
+from trainer.cells import MAX_NODES, N_INPUTS, OPERATIONS, READ_OUTS, SKIP, ZERO, Edge, Genotype, Skeleton, check_inputs
+from trainer.folded import AT, Lanes, Source, normalised
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +32,8 @@ class Space:
     auxiliary: float = 0.0  #: weight at the beginning of a skip beside every edge that the search does not see
 
     def __post_init__(self) -> None:
-        if self.partial < 1 or not 1 <= self.n_nodes <= 12 or not 0 <= self.auxiliary < float("inf"):
-            raise ConfigError(f"{self} is no search space; n_nodes 1 to 12, partial from 1, auxiliary from 0")
+        if self.partial < 1 or not 1 <= self.n_nodes <= MAX_NODES or not 0 <= self.auxiliary < float("inf"):
+            raise ConfigError(f"{self} is no search space; n_nodes 1 to {MAX_NODES}, partial from 1, auxiliary from 0")
 
     @property
     def n_edges(self) -> int:
@@ -74,13 +57,22 @@ class Architecture(nn.Module):
     def __init__(self, space: Space) -> None:
         super().__init__()
         self.space = space
-        for name in ("normal", "reduction"):
-            self.register_parameter(name, nn.Parameter(1e-3 * torch.randn(space.n_edges, len(OPERATIONS))))
-            self.register_parameter(f"{name}_edges", nn.Parameter(1e-3 * torch.randn(space.n_edges)))
+        self.normal = nn.Parameter(1e-3 * torch.randn(space.n_edges, len(OPERATIONS)))
+        self.reduction = nn.Parameter(1e-3 * torch.randn(space.n_edges, len(OPERATIONS)))
+        self.normal_edges = nn.Parameter(1e-3 * torch.randn(space.n_edges))
+        self.reduction_edges = nn.Parameter(1e-3 * torch.randn(space.n_edges))
         self.read_out = nn.Parameter(torch.zeros(len(READ_OUTS)))
         self.register_buffer("auxiliary", torch.tensor(float(space.auxiliary)))
+        self.register_buffer("is_skip", torch.eye(len(OPERATIONS))[AT[SKIP]], persistent=False)
+        sources = [source for source, _ in edges_of(space.nodes)]
+        self.register_buffer("by_source", torch.tensor(sources).argsort(stable=True), persistent=False)
+        self.n_by_source = [sources.count(source) for source in range(space.nodes.stop - 1)]
 
     auxiliary: Tensor
+    """Weight of the auxiliary skip, for the search to let it decay."""
+
+    is_skip: Tensor
+    by_source: Tensor
 
     def strengths(self, cell: str) -> Tensor:
         """(n_edges, n_operations) weight of each operation in its node."""
@@ -95,13 +87,15 @@ class Architecture(nn.Module):
         beta = self.get_parameter(f"{cell}_edges")
         if self.space.partial == 1:
             return torch.ones_like(beta)
-        return torch.cat([torch.softmax(part, 0) for part in beta.split(list(self.space.nodes))])
+        return torch.cat([torch.softmax(part, 0) for part in torch.split(beta, list(self.space.nodes))])
 
     def mixed(self, cell: str) -> Tensor:
         """`strengths` and, on skip, what the auxiliary one adds."""
-        auxiliary = torch.zeros(len(OPERATIONS), device=self.auxiliary.device, dtype=self.read_out.dtype)
-        auxiliary[_AT[SKIP]] = self.auxiliary
-        return self.strengths(cell) + auxiliary * self.edges(cell)[:, None]
+        return self.strengths(cell) + self.auxiliary * self.is_skip * self.edges(cell)[:, None]
+
+    def leaving(self, cell: str) -> tuple[Tensor, ...]:
+        """For each source (n_out, n_operations) the `mixed` weights of the edges that leave it, by node."""
+        return torch.split(self.mixed(cell)[self.by_source], self.n_by_source)
 
     def decay(self) -> Tensor:
         """Mean of log sum exp over all edges (beta-DARTS, equation 13): keeps one operation from running away early."""
@@ -118,7 +112,7 @@ class Architecture(nn.Module):
 
         def cell(name: str) -> tuple[Edge, ...]:
             found = self.strengths(name).clone()
-            found[:, _AT[ZERO]] = -1
+            found[:, AT[ZERO]] = -1
             values, ops = (part.tolist() for part in found.max(1))
             kept = []
             for node, first in zip(nodes, _firsts(nodes), strict=True):
@@ -131,103 +125,6 @@ class Architecture(nn.Module):
 
 def _firsts(nodes: range) -> list[int]:
     return [sum(range(nodes.start, node)) for node in nodes]
-
-
-class Lanes:
-    """Which positions of (B, L) count, at one length."""
-
-    def __init__(self, mask: Tensor, dtype: torch.dtype) -> None:
-        self.holds = mask
-        self.weight = mask.to(dtype)
-        self.n = self.weight.sum().clamp_min(1)
-        near = functional.avg_pool1d(self.weight[:, None], 3, 1, 1)[:, 0] * 3
-        self.near = 1 / near.clamp_min(1)
-
-    def halved(self) -> "Lanes":
-        """Every second position."""
-        return Lanes(self.holds[:, ::2], self.weight.dtype)
-
-
-def normalised(rows: Tensor, lanes: Lanes) -> Tensor:
-    """(C, B, L) with mean 0 and variance 1 of each channel over positions that count, the others 0."""
-    rows = rows * lanes.weight
-    centred = (rows - (rows.sum((1, 2), keepdim=True) / lanes.n)) * lanes.weight
-    return centred * (centred.square().sum((1, 2), keepdim=True) / lanes.n + EPSILON).rsqrt()
-
-
-class Source(nn.Module):
-    """All edges that leave one state."""
-
-    spread: Tensor
-    of_pair: Tensor
-    halves: Tensor
-
-    def __init__(self, channels: int, n_out: int, stride: int) -> None:
-        super().__init__()
-        self.stride, self.n_out, self.channels = stride, n_out, channels
-        self.kernel = nn.Parameter(torch.empty(n_out, channels, channels, len(PAIRS)))
-        fan_in = torch.tensor([list(CONVOLUTIONS.values())[op][0] * channels for op, _ in PAIRS])
-        self.kernel.data.uniform_(-1, 1).mul_(fan_in.rsqrt())
-        spread = torch.zeros(len(PAIRS), len(CONVOLUTIONS), len(TAPS))
-        for at, (op, tap) in enumerate(PAIRS):
-            spread[at, op, TAPS.index(tap)] = 1
-        self.register_buffer("spread", spread.flatten(1), persistent=False)
-        if stride == 2:
-            self.halve = nn.Parameter((2 * torch.rand(n_out, channels, channels) - 1) * channels**-0.5)
-            halves = torch.zeros(channels, len(TAPS))
-            halves[: channels // 2, TAPS.index(0)] = halves[channels // 2 :, TAPS.index(1)] = 1
-            self.register_buffer("halves", halves, persistent=False)
-
-    def forward(self, state: Tensor, lanes: Lanes, out: Lanes, mixed: Tensor) -> tuple[Tensor, Tensor]:
-        """Kernel (n_out · C, rows) and rows (rows, B · L) whose product is what this state adds to later nodes."""
-        taps, others = self._taps(state, out), self._others(state, lanes, out)
-        n_taps = len(taps) - 1
-        moments = taps @ taps.T / out.n
-        mean = moments[-1, :-1]
-        spread = moments[:-1, :-1] - torch.outer(mean, mean)
-        kernels, weight = self._kernels(mixed)  # (n_out, C, ops, 7C), (n_out, ops)
-        flat = kernels.reshape(-1, n_taps)
-        variance = ((flat @ spread) * flat).sum(1).clamp_min(0).view(kernels.shape[:3])
-        scale = weight[:, None, :] * (variance + EPSILON).rsqrt()
-        folded = (scale[:, :, None, :] @ kernels)[:, :, 0]  # (n_out, C, 7C)
-        shift = -(folded @ mean)
-        pools = [folded, shift[:, :, None]]
-        for at, op in enumerate((MAX, AVERAGE)):
-            rows = others[at * self.channels : (at + 1) * self.channels]
-            middle = rows.sum(1) / out.n
-            deviation = (rows.square().sum(1) / out.n - middle.square() + EPSILON).rsqrt()
-            scaled = mixed[:, _AT[op], None] * deviation
-            pools[1] = pools[1] - (scaled * middle)[:, :, None]
-            pools.append(torch.diag_embed(scaled))
-        if self.stride == 1:
-            pools.append(torch.diag_embed(mixed[:, _AT[SKIP], None].expand(-1, self.channels)))
-        return torch.cat(pools, 2).flatten(0, 1), torch.cat([taps, others])
-
-    def _kernels(self, mixed: Tensor) -> tuple[Tensor, Tensor]:
-        n, c = self.n_out, self.channels
-        kernels = (self.kernel @ self.spread).view(n, c, c, len(CONVOLUTIONS), len(TAPS)).permute(0, 1, 3, 4, 2)
-        weight = mixed[:, _CONVOLUTIONS]
-        if self.stride == 2:
-            halve = self.halve[:, :, None, None, :] * self.halves[None, :, None, :, None]
-            kernels = torch.cat([kernels, halve], 2)
-            weight = torch.cat([weight, mixed[:, _AT[SKIP], None]], 1)
-        return kernels.flatten(3), weight
-
-    def _taps(self, state: Tensor, out: Lanes) -> Tensor:
-        padded = functional.pad(torch.relu(state), (REACH, REACH))
-        length = state.shape[2]
-        shifted = [padded[:, :, REACH + tap : REACH + tap + length : self.stride] for tap in TAPS]
-        rows = torch.cat([*shifted, torch.ones_like(shifted[0][:1])]) * out.weight
-        return rows.flatten(1)
-
-    def _others(self, state: Tensor, lanes: Lanes, out: Lanes) -> Tensor:
-        low = state.masked_fill(~lanes.holds, -torch.inf)
-        most = functional.max_pool1d(low, 3, self.stride, 1).masked_fill(~out.holds, 0)
-        padded = functional.pad(state, (1, 1))
-        total = padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
-        mean = (total * lanes.near)[:, :, :: self.stride] * out.weight
-        rows = [most, mean, *([state] if self.stride == 1 else [])]
-        return torch.cat(rows).flatten(1)
 
 
 def passed_by(weights: Tensor, states: list[Tensor]) -> Tensor:
@@ -259,21 +156,23 @@ class Cell(nn.Module):
 
     def __init__(self, space: Space, n_in: tuple[int, int], width: int, is_reduction: bool, after_reduction: bool) -> None:
         super().__init__()
-        self.space, self.is_reduction, self.partial = space, is_reduction, width // space.partial
+        self.space, self.partial = space, width // space.partial
+        self.is_reduction: bool = is_reduction
         self.entrances = nn.ModuleList([Entrance(n_in[0], width, after_reduction), Entrance(n_in[1], width, False)])
         last = space.nodes.stop - 1
         strides = [2 if is_reduction and at < N_INPUTS else 1 for at in range(last)]
         self.sources = nn.ModuleList([Source(self.partial, last - max(at, 1), strides[at]) for at in range(last)])
-        self.rows = [[e for e, (source, _) in enumerate(edges_of(space.nodes)) if source == at] for at in range(last)]
 
-    def forward(self, inputs: tuple[Tensor, Tensor], lanes: Lanes, out: Lanes, mixed: Tensor, edges: Tensor) -> Tensor:
+    def forward(
+        self, inputs: tuple[Tensor, Tensor], lanes: Lanes, out: Lanes, mixed: tuple[Tensor, ...], edges: Tensor
+    ) -> Tensor:
         """Outputs of the two cells before, after relu, → (nodes · C, B, L)."""
         states = [entrance(one, lanes) for entrance, one in zip(self.entrances, inputs, strict=True)]
         beside = [self._beside(state, lanes, out) for state in states]
         shape = self.partial, *out.holds.shape
         sums: Tensor | None = None
         for at, source in enumerate(self.sources):
-            kernel, rows = source(states[at][: self.partial], lanes if at < N_INPUTS else out, out, mixed[self.rows[at]])
+            kernel, rows = source(states[at][: self.partial], lanes if at < N_INPUTS else out, out, mixed[at])
             sums = kernel @ rows if sums is None else torch.addmm(sums, kernel, rows)
             if at + 1 < N_INPUTS:
                 continue
@@ -288,15 +187,15 @@ class Cell(nn.Module):
         rest = state[self.partial :]
         if not self.is_reduction or not len(rest):
             return rest
-        low = rest.masked_fill(~lanes.holds, -torch.inf)
-        return functional.max_pool1d(low, 2, 2, ceil_mode=True).masked_fill(~out.holds, 0)
+        low = functional.pad(rest.masked_fill(~lanes.holds, -torch.inf), (0, rest.shape[2] % 2), value=-torch.inf)
+        return torch.maximum(low[:, :, ::2], low[:, :, 1::2]).masked_fill(~out.holds, 0)
 
     def _joined(self, node: Tensor, beside: list[Tensor], edges: Tensor) -> Tensor:
         """Channels of the operations and those beside, in the order that lets others come first next time."""
         if self.space.partial == 1:
             return node
         whole = torch.cat([node, passed_by(edges, beside)])
-        return whole.unflatten(0, (self.space.partial, -1)).transpose(0, 1).flatten(0, 1)
+        return whole.view(self.space.partial, -1, *whole.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
 class Supernet(nn.Module):
@@ -305,7 +204,9 @@ class Supernet(nn.Module):
     def __init__(self, n_in: int, n_out: int, skeleton: Skeleton, space: Space) -> None:
         super().__init__()
         if skeleton.width % (2 * space.partial):
-            raise ConfigError(f"width {skeleton.width} has no even {space.partial}th part; choose a multiple of {2 * space.partial}")
+            raise ConfigError(
+                f"width {skeleton.width} has no even {space.partial}th part; choose a multiple of {2 * space.partial}"
+            )
         self.space, self.skeleton = space, skeleton
         self.architecture = Architecture(space)
         width = skeleton.stem_multiplier * skeleton.width
@@ -321,22 +222,25 @@ class Supernet(nn.Module):
         self.head = nn.Linear(widths[-1], n_out)
 
     def forward(self, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Raises InputError when the shapes do not fit."""
         check_inputs(embedded, mask, self.stem.shape[1])
-        lanes = [Lanes(mask.bool(), embedded.dtype)]
+        mask = mask.bool()
+        lanes = [Lanes(mask, self.stem.dtype)]
         lanes.append(lanes[0].halved())
         lanes.append(lanes[1].halved())
-        first = embedded.transpose(0, 1).flatten(1)
+        first = (embedded * mask[:, None]).transpose(0, 1).flatten(1)
         state = normalised((self.stem @ first).view(len(self.stem), *mask.shape), lanes[0])
         inputs = (state.relu(), state.relu())
-        mixed = {name: self.architecture.mixed(name) for name in ("normal", "reduction")}
+        mixed = {name: self.architecture.leaving(name) for name in ("normal", "reduction")}
         edges = {name: self.architecture.edges(name) for name in mixed}
         level = 0
-        for cell in self.cells:
-            name = "reduction" if cell.is_reduction else "normal"
-            after = level + cell.is_reduction
+        for at, cell in enumerate(self.cells):
+            is_reduction = at in self.skeleton.reductions
+            name, after = "reduction" if is_reduction else "normal", level + is_reduction
             found = cell(inputs, lanes[level], lanes[after], mixed[name], edges[name])
-            inputs, level = (inputs[1], found.relu() if cell is not self.cells[-1] else found), after
-        return self.head(self._read(inputs[1], lanes[level]))
+            inputs, level = (inputs[1], found.relu() if at + 1 < len(self.cells) else found), after
+        logits: Tensor = self.head(self._read(inputs[1], lanes[level]))
+        return logits
 
     def _read(self, state: Tensor, lanes: Lanes) -> Tensor:
         """(C, B, L) → (B, C): mean, maximum and attention, mixed."""
@@ -347,12 +251,3 @@ class Supernet(nn.Module):
         shares = torch.softmax(scores, 1) * lanes.weight
         attended = (state * shares).sum(2)
         return (weights[0] * state.sum(2) / n.clamp_min(1) + weights[1] * most + weights[2] * attended).T
-
-
-def check_inputs(embedded: Tensor, mask: Tensor, n_in: int) -> None:
-    """Raises InputError unless the shapes fit."""
-    if embedded.ndim != 3 or embedded.shape[1] != n_in or mask.shape != (embedded.shape[0], embedded.shape[2]):
-        raise InputError(
-            f"embedded tokens {shorten(tuple(embedded.shape))} and mask {shorten(tuple(mask.shape))} do not fit; "
-            f"give (B, {n_in}, L) and (B, L)"
-        )
