@@ -68,6 +68,12 @@ class Architecture(nn.Module):
         self.register_buffer("by_source", torch.tensor(sources).argsort(stable=True), persistent=False)
         self.n_by_source = [sources.count(source) for source in range(space.nodes.stop - 1)]
 
+    @property
+    def searched(self) -> list[nn.Parameter]:
+        """Parameters that the search trains: edges have weights of their own where channels are partial."""
+        edges = [self.normal_edges, self.reduction_edges] if self.space.partial > 1 else []
+        return [self.normal, self.reduction, *edges, self.read_out]
+
     auxiliary: Tensor
     """Weight of the auxiliary skip, for the search to let it decay."""
 
