@@ -193,8 +193,8 @@ class Cell(nn.Module):
         rest = state[self.partial :]
         if not self.is_reduction or not len(rest):
             return rest
-        low = functional.pad(rest.masked_fill(~lanes.holds, -torch.inf), (0, rest.shape[2] % 2), value=-torch.inf)
-        return torch.maximum(low[:, :, ::2], low[:, :, 1::2]).masked_fill(~out.holds, 0)
+        low = functional.pad(rest.masked_fill(lanes.padding, -torch.inf), (0, rest.shape[2] % 2), value=-torch.inf)
+        return torch.maximum(low[:, :, ::2], low[:, :, 1::2]).masked_fill(out.padding, 0)
 
     def _joined(self, node: Tensor, beside: list[Tensor], edges: Tensor) -> Tensor:
         """Channels of the operations and those beside, in the order that lets others come first next time."""
@@ -252,8 +252,8 @@ class Supernet(nn.Module):
         """(C, B, L) → (B, C): mean, maximum and attention, mixed."""
         weights = torch.softmax(self.architecture.read_out, 0)
         n = lanes.weight.sum(1)
-        most = state.masked_fill(~lanes.holds, -torch.inf).amax(2).masked_fill(n == 0, 0)
-        scores = torch.einsum("c,cbl->bl", self.attention, state).masked_fill(~lanes.holds, -1e4)
+        most = state.masked_fill(lanes.padding, -torch.inf).amax(2).masked_fill(n == 0, 0)
+        scores = torch.einsum("c,cbl->bl", self.attention, state).masked_fill(lanes.padding, -1e4)
         shares = torch.softmax(scores, 1) * lanes.weight
         attended = (state * shares).sum(2)
         return (weights[0] * state.sum(2) / n.clamp_min(1) + weights[1] * most + weights[2] * attended).T

@@ -153,7 +153,7 @@ def copy_edge(edge: PortEdge, source: Source, out: int) -> None:
     """Kernels of one edge, of those that leave its source."""
     for at, op in enumerate(CONVOLUTIONS):
         entries = [entry for entry, (of, _) in enumerate(PAIRS) if of == at]
-        edge.ops[OPERATIONS.index(op)][1].weight.copy_(source.kernel[out][:, :, entries])
+        edge.ops[OPERATIONS.index(op)][1].weight.copy_(source.kernel[out][:, entries].transpose(1, 2))
     if source.stride == 2:
         copy_halves(edge.ops[OPERATIONS.index(SKIP)], source.halve[out])
 

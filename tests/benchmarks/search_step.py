@@ -11,6 +11,7 @@ writing saves can be told apart. Then floating-point operations and bytes of a s
 """
 
 import argparse
+import re
 import resource
 import statistics
 import time
@@ -50,12 +51,11 @@ class Cost:
     n_kernels: int
 
 
-VIEWS = frozenset(
-    ["view", "t", "slice", "select", "as_strided", "expand", "permute", "transpose", "unsqueeze", "squeeze", "split", "detach"]
-    + ["split_with_sizes", "unbind", "_unsafe_view", "diagonal", "alias", "unfold"]
-    + ["empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided"]
+MOVING_NOTHING = re.compile(
+    "view|t|slice|select|as_strided|expand|permute|transpose|unsqueeze|squeeze|split|split_with_sizes|detach|unbind|_unsafe_view"
+    "|diagonal|alias|unfold|empty|new_empty|empty_like|empty_strided|new_empty_strided"
 )
-"""Operations that move nothing."""
+"""Operations that are views or leave memory as it was."""
 
 
 class Counted(TorchDispatchMode):
@@ -67,7 +67,7 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         found = func(*args, **(kwargs or {}))
-        if func.__name__.split(".")[0] not in VIEWS:
+        if not MOVING_NOTHING.fullmatch(func.__name__.split(".")[0]):
             tensors = [one for one in tree_leaves((args, kwargs, found)) if isinstance(one, torch.Tensor)]
             self.n_bytes += sum(one.numel() * one.element_size() for one in tensors)
             self.n_kernels += 1

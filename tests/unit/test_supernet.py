@@ -1,12 +1,18 @@
 """The searchable network: its gradients are those of one module an edge, and padding changes nothing."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from curation.errors import ConfigError, InputError
 from tests.benchmarks.darts_port import Port
 from trainer.cells import CONVOLUTIONS, Skeleton
+from trainer.examples import Embedded, task_loss
 from trainer.supernet import Architecture, Space, Supernet
 
 DOUBLE = torch.float64
@@ -128,4 +134,25 @@ def test_shapes_that_do_not_fit_are_shown() -> None:
 
 def test_a_convolution_has_weights_for_each_entry() -> None:
     """Kernel entries of all convolutions stand side by side."""
-    assert made(Space()).cells[0].sources[0].kernel.shape[-1] == sum(width for width, _ in CONVOLUTIONS.values())
+    assert made(Space()).cells[0].sources[0].kernel.shape[2] == sum(width for width, _ in CONVOLUTIONS.values())
+
+
+def test_a_step_moves_nothing_to_or_from_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device without memory a copy from the processor or a look at a value would fail: so a step can be recorded."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # knows no such device
+    ours, embedded = Supernet(6, 3, Skeleton(width=8, n_cells=3), Space(auxiliary=1.0)), Embedded(20, 6)
+    ours, embedded = ours.to("meta"), embedded.to("meta")
+    tokens, answers = torch.ones(4, 9, dtype=torch.int32, device="meta"), torch.ones(4, 3, device="meta")
+    with OneDevice():
+        loss = task_loss(ours(*embedded(tokens)), answers) + ours.architecture.decay() + ours.architecture.unfairness()
+        loss.backward()
+    assert loss.device.type == "meta" and ours.architecture.normal.grad is not None
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses tensors of the processor."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        assert all(one.device.type == "meta" for one in tree_leaves((args, kwargs, found)) if isinstance(one, Tensor)), func
+        return found
