@@ -109,7 +109,7 @@ def consider(session: Session, settings: Settings, *, now: datetime) -> Decision
 
 
 def _last_start(session: Session, *, with_failed: bool) -> datetime | None:
-    query = select(RunRow.started_at).order_by(RunRow.started_at.desc()).limit(1)
+    query = select(RunRow.started_at).where(RunRow.kind == JOB).order_by(RunRow.started_at.desc()).limit(1)
     if not with_failed:
         query = query.where(RunRow.state != "failed")
     return session.execute(query).scalar_one_or_none()
