@@ -23,6 +23,7 @@ risk, the early one adds half of it at most. `tests/benchmarks/thresholds.py` ha
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -206,7 +207,7 @@ def _starts(n: int, target: float, risk: float, expected: float | None) -> list[
 
 def _at_most(sizes: Sizes, wanted: float) -> int:
     """The largest rung not above what is wanted, or the first; 0 without rungs."""
-    return int(sizes[max(0, np.searchsorted(sizes, wanted, side="right") - 1)]) if len(sizes) else 0
+    return int(sizes[max(0, int(np.searchsorted(sizes, wanted, side="right")) - 1)]) if len(sizes) else 0
 
 
 def _largest(ranked: _Ranked, starts: list[_Start], target: float) -> int:
@@ -248,14 +249,8 @@ def _to_pass(precision: float, target: float, risk: float) -> float:
     """
     if precision <= target:
         return math.inf
-    z = -float(np.asarray(_normal_quantile(risk)))
+    z = NormalDist().inv_cdf(1 - risk)
     return max(math.log(risk) / math.log(target), z * z * target * (1 - target) / (precision - target) ** 2)
-
-
-def _normal_quantile(share: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(share)
 
 
 def _deployed(found: Estimate, enrichment: float) -> Estimate:
@@ -277,7 +272,8 @@ def _thinned(rows: Sizes, weights: Floats, rng: np.random.Generator | None) -> S
     if weights.ndim != 1 or len(weights) <= rows.max(initial=-1) or not (np.isfinite(weights) & (weights >= 0)).all():
         raise InputError(f"weights of shape {weights.shape} must be finite, at least 0 and one a row")
     mine = weights[rows]
-    return rows[rng.random(len(rows)) * mine.max(initial=0.0) < mine]
+    kept: Sizes = rows[rng.random(len(rows)) * mine.max(initial=0.0) < mine]
+    return kept
 
 
 def _check(scores: Floats, truth: Bools, target: float, risk: float, enrichment: float) -> None:
