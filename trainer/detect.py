@@ -24,6 +24,7 @@ from curation.types import Listing, Question, Split, Suspect
 from trainer import certify, data, evaluate, evidence, folds, loop, onnx, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
+from trainer.model import Detector
 from trainer.rows import SnapshotRows, load, trained_on
 
 MIN_TRAIN = 10
@@ -101,15 +102,7 @@ def detect(
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = onnx.export(
-            fitted.detector,
-            workspace.files,
-            shape=shape,
-            classes=wanted.classes,
-            violations=policy,
-            report={"fit": about_fit},
-            certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
-        )
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -124,6 +117,26 @@ def detect(
         probabilities.REPORT_KEY: probs_sha256,
     }
     return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
+
+
+def _exported(
+    workspace: Workspace,
+    detector: Detector,
+    table: data.Table,
+    rows: SnapshotRows,
+    cooled: Sequence[float],
+    about_fit: Mapping[str, Any],
+) -> onnx.Artifact:
+    """The detector's files, with the thresholds that it certifies through them."""
+    return onnx.export(
+        detector,
+        workspace.files,
+        shape=table.shape,
+        classes=table.targets.classes,
+        violations=table.targets.violations,
+        report={"fit": about_fit},
+        certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
+    )
 
 
 def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
