@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     gate_max_bytes: int = Field(500_000_000, ge=1, description="largest artifact that may be released")
     gate_max_latency_ms: float = Field(500.0, gt=0, description="slowest p95 of scoring one listing that may be released")
     repair_precision: float = Field(0.95, gt=0, lt=1, description="lower bound that automatic repairs must keep")
+    flag_precision: float = Field(0.9, gt=0, lt=1, description="share of what is flagged as a violation that must be right")
+    flag_risk: float = Field(0.05, gt=0, lt=0.5, description="chance that a certified threshold breaks this promise, at most")
 
     suspects_method: Literal["auto", "cleanlab"] = Field(
         "auto", description="which labels are flagged: by our cut, or by cleanlab's default filter (small problems only)"

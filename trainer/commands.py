@@ -8,6 +8,7 @@ import click
 
 from curation import console
 from curation.errors import InputError, shorten
+from curation.release.status import flagging
 from curation.store import jobs
 from curation.store.workspace import utc_now
 from trainer.config import TrainConfig
@@ -78,6 +79,7 @@ def shown(report: Mapping[str, Any]) -> str:
         ("fit", f"best epoch {fit['best_epoch']} of {fit['epochs']}, temperature {fit['temperature']:.2f}"),
     ]
     rows += [(name, _judged(report[name])) for name in ("champion", "challenger")]
+    rows += [(f"flagging {name}", words) for name, words in flagging(report)]
     rows.append(("seconds", ", ".join(f"{name} {spent:.1f}" for name, spent in report["seconds"].items())))
     return console.table(rows, ("what", "found"))
 

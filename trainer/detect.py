@@ -1,7 +1,7 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import ONNX_SUFFIX, Scorer, Scores
+from curation.catalog.scorer import ONNX_SUFFIX, THRESHOLDS, Scorer, Scores
 from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
 from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
@@ -21,9 +21,10 @@ from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
-from trainer import data, evaluate, evidence, folds, loop, onnx, state
+from trainer import certify, data, evaluate, evidence, folds, loop, onnx, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
+from trainer.model import Detector
 from trainer.rows import SnapshotRows, load, trained_on
 
 MIN_TRAIN = 10
@@ -98,11 +99,10 @@ def detect(
     with stages.stage("fit"):
         fitted = loop.fit(table, train, validation, config=config, lost=stages.lost, state=before.state if before else None)
         state_sha256 = state.keep(workspace.files, fitted.objective.state())
+        cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = onnx.export(
-            fitted.detector, workspace.files, shape=shape, classes=wanted.classes, violations=policy, report={"fit": about_fit}
-        )
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -117,6 +117,26 @@ def detect(
         probabilities.REPORT_KEY: probs_sha256,
     }
     return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
+
+
+def _exported(
+    workspace: Workspace,
+    detector: Detector,
+    table: data.Table,
+    rows: SnapshotRows,
+    cooled: Sequence[float],
+    about_fit: Mapping[str, Any],
+) -> onnx.Artifact:
+    """The detector's files, with the thresholds that it certifies through them."""
+    return onnx.export(
+        detector,
+        workspace.files,
+        shape=table.shape,
+        classes=table.targets.classes,
+        violations=table.targets.violations,
+        report={"fit": about_fit},
+        certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
+    )
 
 
 def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
@@ -166,6 +186,10 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
     }
 
 
+_Answers = tuple[Candidate, Scores, Mapping[str, Any]]
+"""Of one model, with its thresholds."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Judged:
     verdict: Verdict
@@ -207,11 +231,10 @@ def _judge(
         rng=np.random.default_rng(settings.seed),
         trained_groups=seen_groups | trained,
     )
-    target = settings.repair_precision
     report = {
         "n_verified": len(verified.category),
-        "challenger": evaluate.report(*ours, verified, target),
-        "champion": evaluate.report(*theirs, verified, target) if theirs else note,
+        "challenger": evaluate.report(*ours, verified, np.random.default_rng(settings.seed)),
+        "champion": evaluate.report(*theirs, verified, np.random.default_rng(settings.seed)) if theirs else note,
         "gate": verdict.report(),
     }
     return _Judged(verdict, report)
@@ -224,7 +247,7 @@ def _challenger(
     fitted: loop.Fitted,
     artifact: onnx.Artifact,
     verified: Verified,
-) -> tuple[Candidate, Scores]:
+) -> _Answers:
     scorer = Scorer.load(workspace.files, artifact.onnx_sha256, artifact.sidecar_sha256)
     compared = np.linspace(0, len(rows) - 1, min(len(rows), onnx.N_COMPARED)).astype(np.int64)
     difference = onnx.difference(scorer, fitted.detector, features, compared)
@@ -237,12 +260,12 @@ def _challenger(
         latency_ms_p95=onnx.latency_ms_p95(scorer, rows.listings, workspace.media),
         reproduces=difference <= onnx.TOLERANCE,
     )
-    return made, scores
+    return made, scores, scorer.sidecar.get(THRESHOLDS, {})
 
 
 def _champion(
     workspace: Workspace, rows: SnapshotRows, champion: Model | None, verified: Verified
-) -> tuple[tuple[Candidate, Scores] | None, dict[str, Any] | None]:
+) -> tuple[_Answers | None, dict[str, Any] | None]:
     """The live model's answers, or why there are none: one that cannot be run has nothing to defend."""
     if champion is None:
         return None, None
@@ -256,10 +279,8 @@ def _champion(
     )
     n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
     latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
-    return (
-        evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True),
-        scores,
-    ), None
+    made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
+    return (made, scores, scorer.sidecar.get(THRESHOLDS, {})), None
 
 
 def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.catalog.scorer import Scores
-from curation.quality import metrics
+from curation.quality import flags, metrics
 from curation.release.gates import Candidate
 from curation.types import PATH_SEPARATOR, split_violations
+from trainer.certify import certifying
 
 Mask = NDArray[np.bool_]
 
@@ -25,6 +26,7 @@ class Verified:
     violation_rows: NDArray[np.int64]  #: (M,)
     violation: NDArray[np.float64]  #: (M, V) 0/1 in the order of `violations`
     violations: tuple[str, ...]
+    violation_groups: tuple[str, ...]  #: (M,)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -61,7 +63,13 @@ def verified_rows(
     named = [split_violations(violations[row] or "none") for row in decided[1]]
     truth = np.array([[name in found for name in policy] for found in named], np.float64).reshape(-1, len(policy))
     return Verified(
-        rows, tuple(str(categories[row]) for row in rows), tuple(groups[row] for row in rows), decided[1], truth, policy
+        category_rows=rows,
+        category=tuple(str(categories[row]) for row in rows),
+        groups=tuple(groups[row] for row in rows),
+        violation_rows=decided[1],
+        violation=truth,
+        violations=policy,
+        violation_groups=tuple(groups[row] for row in decided[1]),
     )
 
 
@@ -93,20 +101,34 @@ def _quadratic_score(scores: Scores, places: Sequence[int], paths: Sequence[str]
     return found
 
 
-def report(found: Candidate, scores: Scores, verified: Verified, target: float) -> dict[str, Any]:
-    """Figures with intervals: accuracy, root accuracy, and per violation average precision and a certified threshold."""
+def report(
+    found: Candidate, scores: Scores, cuts: Mapping[str, Any], verified: Verified, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Figures with intervals: accuracy, root accuracy, and of each violation how well it is flagged.
+
+    Violations are reported by groups that certified no threshold (`certify.certifying`), one row of each. `cuts`: the
+    thresholds in the model's sidecar, by violation; empty for a model older than thresholds.
+    """
+    reporting = _reporting(verified)
     return {
         "name": found.name,
         "accuracy": asdict(metrics.accuracy(found.category_correct)),
         "root_accuracy": asdict(metrics.accuracy(_root_correct(scores, verified))),
         "violations": {
-            name: _violation(found.violation_probs[:, column], verified.violation[:, column], target)
+            name: _violation(found.violation_probs[reporting, column], verified.violation[reporting, column], cuts.get(name), rng)
             for column, name in enumerate(verified.violations)
         },
         "n_bytes": found.n_bytes,
         "latency_ms_p95": found.latency_ms_p95,
         "reproduces": found.reproduces,
     }
+
+
+def _reporting(verified: Verified) -> NDArray[np.int64]:
+    """Rows among the M that no threshold was certified by, the first of each group."""
+    _, first = np.unique(np.array(verified.violation_groups, np.str_), return_index=True)
+    found: NDArray[np.int64] = np.sort(first[~certifying([verified.violation_groups[row] for row in first])])
+    return found
 
 
 def _root_correct(scores: Scores, verified: Verified) -> Mask:
@@ -119,17 +141,14 @@ def _root_correct(scores: Scores, verified: Verified) -> Mask:
     return np.array([roots[totals[at[row]].argmax()] == root for row, root in pairs], bool)
 
 
-def _violation(probs: NDArray[np.floating[Any]], truth: NDArray[np.float64], target: float) -> Mapping[str, Any]:
-    n_positive = int(truth.sum())
-    if not np.isfinite(probs).all() or not n_positive:
-        return {"n": len(truth), "n_positive": n_positive, "average_precision": None, "threshold": None}
-    threshold = metrics.threshold_for_precision(probs, truth.astype(bool), target)
-    return {
-        "n": len(truth),
-        "n_positive": n_positive,
-        "average_precision": metrics.average_precision(truth.astype(bool), probs),
-        "threshold": asdict(threshold) if threshold.is_certified else None,
-    }
+def _violation(
+    probs: NDArray[np.floating[Any]], truth: NDArray[np.float64], cut: Mapping[str, Any] | None, rng: np.random.Generator
+) -> Mapping[str, Any]:
+    if not np.isfinite(probs).all():  # a model of another policy
+        return {"n": len(truth), "n_positive": int(truth.sum()), "threshold": None}
+    value = None if cut is None else cut["value"]
+    found = flags.figures(probs, truth > 0, np.inf if value is None else value, rng=rng)
+    return {**asdict(found), "threshold": cut}
 
 
 def plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 import io
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, Scorer
+from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, THRESHOLDS, Scorer
 from curation.store.db import dump_json
 from curation.store.files import FileStore
 from curation.types import Listing
@@ -46,8 +46,9 @@ def export(
     classes: Sequence[str],
     violations: Sequence[str],
     report: Mapping[str, Any],
+    certify: Callable[[Scorer], Mapping[str, Any]] | None = None,
 ) -> Artifact:
-    """Store the detector as it will be served. `report` travels in the sidecar."""
+    """Store the detector as it will be served. `report` travels in the sidecar, and the thresholds that `certify` finds."""
     detector = detector.cpu().eval()
     weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
     graph = _graph(detector, shape)
@@ -63,6 +64,8 @@ def export(
         "weights_sha256": weights,
         "report": dict(report),
     }
+    if certify is not None:
+        sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar))
     return Artifact(onnx_sha256, files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX), weights, len(graph))
 
 

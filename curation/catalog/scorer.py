@@ -21,6 +21,8 @@ BATCH = 128
 N_THREADS = 2
 INPUTS = ("ids", "counts", "numeric", "photos", "photo_index")
 OUTPUTS = ("category", "violation")
+THRESHOLDS = "thresholds"
+"""Key of the sidecar: by violation, what its threshold is and what speaks for it (`curation.quality.thresholds.Certified`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +42,33 @@ class Scorer:
         self._session, self.sidecar = session, sidecar
         self.classes, self.violations = tuple(sidecar["classes"]), tuple(sidecar["violations"])
         self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]))
+        self.thresholds = _thresholds(sidecar)  #: (V,) flag a violation from this probability on; inf = never
 
     @classmethod
     def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> "Scorer":
         """The model of these two files. Raises NotFoundError if one is gone, IntegrityError if they do not belong together."""
-        import onnxruntime
-
         sidecar = _sidecar(files.get(sidecar_sha256, SIDECAR_SUFFIX))
         if sidecar["onnx_sha256"] != onnx_sha256:
             raise IntegrityError(
                 f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
                 "promote a model whose two files were written together"
             )
+        return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar)
+
+    @classmethod
+    def of(cls, graph: bytes, sidecar: Mapping[str, Any]) -> "Scorer":
+        """The model of a file's bytes and its sidecar. Raises IntegrityError if it cannot be loaded or they disagree."""
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = N_THREADS
         options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(files.get(onnx_sha256, ONNX_SUFFIX), options, ["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         except Exception as error:
             if type(error).__module__.startswith("onnxruntime"):
                 raise IntegrityError(
-                    f"model file {onnx_sha256} cannot be loaded: {shorten(str(error), 200)}; export it again"
+                    f"model file {sidecar['onnx_sha256']} cannot be loaded: {shorten(str(error), 200)}; export it again"
                 ) from error
             raise
         _require_shape(session, sidecar)
@@ -87,6 +95,24 @@ class Scorer:
             refs = [features.refs[row] for row in rows[bad]]
             raise ProbabilityError(f"the model gave NaN for {len(refs)} listings, {shorten(refs)}; roll back and retrain")
         return Scores(category, self.classes, violation, self.violations)
+
+    def flagged(self, scores: Scores) -> NDArray[np.bool_]:
+        """(N, V) violations whose probability reaches the certified threshold; what has none is never flagged."""
+        found: NDArray[np.bool_] = scores.violation_probs >= self.thresholds
+        return found
+
+
+def _thresholds(sidecar: Mapping[str, Any]) -> NDArray[np.float64]:
+    """(V,) as certified; inf where nothing was, and for all of a model older than thresholds."""
+    found = sidecar.get(THRESHOLDS, {})
+    try:
+        values = [(found.get(name) or {}).get("value") for name in sidecar["violations"]]
+        cuts = np.array([np.inf if value is None else float(value) for value in values], np.float64)
+    except (AttributeError, TypeError, ValueError):
+        cuts = np.full(1, np.nan)
+    if np.isnan(cuts).any():
+        raise IntegrityError(f"a model's sidecar has thresholds that are no numbers: {shorten(found)}; export the model again")
+    return cuts
 
 
 def _sidecar(data: bytes) -> Mapping[str, Any]:

@@ -47,9 +47,9 @@ def runs(session: console.Session, limit: int, as_json: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many, newest first.")
 @console.pass_session
 def models(session: console.Session, limit: int, as_json: bool) -> None:
-    """Model versions, newest first, which one is live, and the log of releases."""
+    """Model versions, newest first, which one is live, what it may flag, and the log of releases."""
     from curation.release import registry
-    from curation.release.status import in_words, verified_accuracy
+    from curation.release.status import flagging, in_words, verified_accuracy
 
     with session.workspace().db.read() as db:
         found, live, log = registry.models(db, limit=limit), registry.live(db), registry.releases(db, limit=limit)
@@ -62,6 +62,8 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
     human = "no model yet; `refurbish retrain` trains the first"
     if rows:
         human = console.table(rows, ("model", "", "run", "made", "accuracy"))
+        if live is not None and (cuts := flagging(live.report)):
+            human += "\n\n" + console.table(cuts, ("violation", f"flagged by {live.name}"))
         human += "\n\n" + console.table(releases, ("at", "action", "model", "by", "reason"))
     result = {
         "live": live_name,

@@ -48,6 +48,14 @@ def verified_accuracy(report: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def flagging(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each violation and its certified threshold in words, or why there is none; empty for models older than thresholds."""
+    judged = report.get("challenger")
+    violations = judged.get("violations", {}) if isinstance(judged, Mapping) else {}
+    cuts = {name: found.get("threshold") or {} for name, found in violations.items()}
+    return [(name, str(cut["words"])) for name, cut in cuts.items() if "words" in cut]
+
+
 def shown(found: Mapping[str, Any]) -> dict[str, Any]:
     """The same for people: one line a key, estimates in words."""
     live, run = found["live_model"], found["last_run"]

@@ -21,9 +21,10 @@ from curation.store.listings import Record
 from curation.store.tables import JobRow, Release, SuspectRow
 from curation.store.workspace import Workspace
 from curation.types import NO_VIOLATION, LabelSource, Question, Split
-from tests import review_world
+from tests import commands, review_world
 from tests.builders import add, all_listings, photo, record
 from trainer import retrain
+from trainer.commands import shown as training_shown
 from trainer.config import TrainConfig
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
@@ -131,6 +132,35 @@ def test_champion_and_challenger_meet_on_verified_rows(workspace: Workspace, now
     with workspace.db.read() as session:
         verified = session.execute(select(SuspectRow).where(SuspectRow.is_issue, SuspectRow.score == 1.0)).all()
     assert not verified
+
+
+def test_a_violation_is_flagged_as_certified(sqlite_workspace: Workspace, now: datetime) -> None:
+    """Where decided listings suffice the threshold is in sidecar, report and the commands' words; else what is missing."""
+    add(sqlite_workspace, *map(_maybe_fake, range(240)))
+    with sqlite_workspace.db.write() as session:
+        for listing in all_listings(sqlite_workspace):
+            value = "counterfeit" if "replica" in listing.title else NO_VIOLATION
+            labels.set_label(session, listing.id, Question.VIOLATION, Resolved(value, LabelSource.MODERATORS, 1.0, {}), now=now)
+    lenient = replace(sqlite_workspace, settings=sqlite_workspace.settings.model_copy(update={"flag_precision": 0.6}))
+    report = retrain.run(lenient, trigger="test", now=now, config=TINY)
+    found = {name: one["threshold"] for name, one in report["challenger"]["violations"].items()}
+    with lenient.db.read() as session:
+        live = registry.live(session)
+    assert live is not None
+    scorer = Scorer.load(lenient.files, live.onnx_sha256, live.sidecar_sha256)
+    at = scorer.violations.index("counterfeit")
+    assert scorer.thresholds[at] == found["counterfeit"]["value"] and np.isinf(np.delete(scorer.thresholds, at)).all()
+    assert found["counterfeit"]["target"] == 0.6 and found["counterfeit"]["precision"]["value"] >= 0.6
+    assert report["challenger"]["violations"]["counterfeit"]["certified_recall"]["value"] > 0.5
+    shown = commands.run(lenient, "models").stdout
+    assert "flagged by det-0001" in shown and "at least 60% right, at a risk of 5%" in shown
+    assert "verify listings that were reported" in shown and "flagging counterfeit" in training_shown(report)
+
+
+def _maybe_fake(at: int) -> Record:
+    path = list(WORDS)[at % 3]
+    title = f"{WORDS[path]} {at}" + (" replica copy" if at % 4 == 0 else "")
+    return record(f"r{at}", category=path, title=title, description=f"{title} used", photos=())
 
 
 @pytest.mark.slow

@@ -100,6 +100,9 @@ def changed(files: FileStore, made: onnx.Artifact, **values: object) -> str:
         ({"classes": ["a", "b"]}, "disagree"),
         ({"violations": []}, "disagree"),
         ({"features": {**SHAPE.to_json(), "n_views": 3}}, "disagree"),
+        ({"thresholds": {"unsafe": {"value": "high"}}}, "thresholds that are no numbers"),
+        ({"thresholds": {"unsafe": {"value": float("nan")}}}, "thresholds that are no numbers"),
+        ({"thresholds": ["unsafe"]}, "thresholds that are no numbers"),
         ({"features": {**SHAPE.to_json(), "version": 0}}, r"bad keys|retrain"),
     ],
 )
@@ -108,6 +111,31 @@ def test_a_sidecar_of_another_model_is_refused(exported: Exported, values: dict[
     files, made, *_ = exported
     with pytest.raises(IntegrityError, match=words):
         Scorer.load(files, made.onnx_sha256, changed(files, made, **values))
+
+
+def test_thresholds_flag_and_older_sidecars_flag_nothing(exported: Exported) -> None:
+    """A violation without a certified threshold is never flagged, nor is any by a model older than thresholds."""
+    files, made, features, _ = exported
+    older = Scorer.load(files, made.onnx_sha256, made.sidecar_sha256)
+    scores = older.predict(features)
+    assert np.isinf(older.thresholds).all() and not older.flagged(scores).any()
+    value = float(np.median(scores.violation_probs[:, 1]))
+    cuts = {"counterfeit": {"value": None}, "unsafe": {"value": value}, "no longer in the policy": {"value": 0.1}}
+    scorer = Scorer.load(files, made.onnx_sha256, changed(files, made, thresholds=cuts))
+    flagged = scorer.flagged(scores)
+    assert flagged[:, 1].sum() == (scores.violation_probs[:, 1] >= value).sum() >= 4 and not flagged[:, 0].any()
+
+
+def test_the_exported_model_certifies_itself(tmp_path: Path) -> None:
+    """What is found through the file goes into the sidecar."""
+    files = FileStore(tmp_path)
+    found = Featurizer(SHAPE).transform(listings(files), files)
+    asked = {"shape": SHAPE, "classes": CLASSES, "violations": POLICY, "report": {}}
+    made = onnx.export(
+        detector(), files, **asked, certify=lambda one: {"unsafe": {"value": float(one.predict(found).violation_probs.max())}}
+    )
+    scorer = Scorer.load(files, made.onnx_sha256, made.sidecar_sha256)
+    assert 0 < scorer.thresholds[1] < 1 and np.isinf(scorer.thresholds[0])
 
 
 def test_bytes_that_are_no_model_are_refused(exported: Exported) -> None:
