@@ -10,7 +10,8 @@ prior; transitions as in Patrini et al., CVPR 2017). The rates e and the confusi
 rows together, each row left out of what it is judged by. A rate is shared by the class and by whoever said it: the
 log odds of a class's rate and of a seller's record add up, so that careless sellers are doubted sooner. What
 moderators decided tells confusions and sellers' records; the rates of classes are those of the undecided rows, because
-moderators were asked where something looked wrong. Rates are drawn to the common one, confusions to the siblings of
+moderators were asked where something looked wrong; for the same reason their mean is held below the upper end of the
+interval of decided labels that were wrong. Rates are drawn to the common one, confusions to the siblings of
 the class, each by a stated number of rows. Evidence is a sum of views (text, photos, …), each divided by a scale: the one
 at which moderators' decisions are most probable, each read as if it were not known. Moderators were mostly asked where
 evidence and label disagree; that is given in what is maximised, but views that led to a question are seen at their worst.
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_softmax, logit
 
 from curation.errors import InputError
+from curation.quality.metrics import wilson
 from curation.quality.validate import UNLABELLED
 
 CLASS_PRIOR = 5.0
@@ -92,6 +94,14 @@ class Said:
     def tells_scales(self) -> bool:
         """Enough was decided for the scales of the views to be chosen by it."""
         return bool(self.judged.sum() >= MIN_DECIDED)
+
+    @property
+    def most_wrong(self) -> float:
+        """Upper bound of the share of wrong labels. People are asked where something looks wrong; of the others no more are."""
+        if not self.tells_scales:
+            return RATE_BOUNDS[1]
+        wrong = self.label[self.judged] != self.truth[self.judged]
+        return min(RATE_BOUNDS[1], wilson(int(wrong.sum()), len(wrong)).high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,7 @@ class _Channel:
         self.is_told = said.tells_scales
         telling = np.flatnonzero(said.judged if self.is_told else self.spoken)
         self.telling = telling[:: 1 + len(telling) // N_TELLING]
+        self.most = said.most_wrong
         self.seller = np.where(self.spoken, said.seller, -1)
         pairs = classes * self.n_classes + np.maximum(said.label, 0)[:, None]
         _, self.pair = np.unique(pairs, return_inverse=True)
@@ -181,7 +192,8 @@ class _Channel:
         total, left = self._per_class(open_mass), self._per_class(open_moved)
         common = self._share(open_moved, self.spoken & ~self.decided)
         own = (left[self.classes] - open_moved + CLASS_PRIOR * common) / (total[self.classes] - open_mass + CLASS_PRIOR)
-        rate = expit(_log_odds(own) + self._seller_shift(moved.sum(1), self._share(moved, self.spoken))[:, None])
+        too_much = np.maximum(_log_odds(common) - _log_odds(self.most), 0.0)
+        rate = expit(_log_odds(own) - too_much + self._seller_shift(moved.sum(1), self._share(moved, self.spoken))[:, None])
         left = self._per_class(moved)
         counts = np.bincount(self.pair.ravel(), weights=moved.ravel())
         confusion = counts[self.pair] - moved + CONFUSION_PRIOR * self.unseen

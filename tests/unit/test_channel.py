@@ -62,6 +62,16 @@ def test_what_moderators_decided_stands_and_its_own_row_is_judged_without_it() -
     np.testing.assert_allclose(changed.unseen[0], found.unseen[0], atol=0.02)
 
 
+def test_where_moderators_found_every_label_right_nothing_is_repaired() -> None:
+    """They were asked where something looked wrong: weak evidence against right labels is the evidence's fault."""
+    true, _, _ = world()
+    scores = np.random.default_rng(1).normal(0, 1, (len(true), K))
+    scores[np.arange(len(true)), true] += 0.3
+    truth = np.where(np.arange(len(true)) % 4 == 0, true, -1)
+    found = read(scores, Said(true, np.full(len(true), -1), truth))
+    assert found.rate < 0.02 and (found.best == true).all()
+
+
 def test_unlabelled_rows_have_the_models_word_and_no_doubt() -> None:
     """They count in no rate."""
     _, scores, said = world()
