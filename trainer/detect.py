@@ -25,6 +25,7 @@ from trainer import data, evaluate, evidence, folds, loop, onnx, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.rows import SnapshotRows, load, trained_on
+from trainer.sequence import tokenizer_of
 
 MIN_TRAIN = 10
 
@@ -82,8 +83,9 @@ def detect(
         before = state.carried(workspace) if config.carry else None
     with stages.stage("features"):
         cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
-        features = Featurizer(shape).transform(rows.listings, workspace.media, cache)
         train, validation = _training_rows(rows, wanted)
+        tokenizer = tokenizer_of(rows.listings, train, config)
+        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
         table = data.Table(features, shape, wanted, loop.stem_of(features, train, config), device)
     with stages.stage("folds"):
         assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
@@ -101,7 +103,13 @@ def detect(
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
         artifact = onnx.export(
-            fitted.detector, workspace.files, shape=shape, classes=wanted.classes, violations=policy, report={"fit": about_fit}
+            fitted.detector,
+            workspace.files,
+            shape=shape,
+            classes=wanted.classes,
+            violations=policy,
+            report={"fit": about_fit},
+            tokenizer=tokenizer,
         )
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)

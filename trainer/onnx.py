@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, Scorer
+from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, TOKEN_INPUTS, TOKENIZER, Scorer
+from curation.catalog.tokens import Tokenizer
 from curation.store.db import dump_json
 from curation.store.files import FileStore
 from curation.types import Listing
@@ -46,6 +47,7 @@ def export(
     classes: Sequence[str],
     violations: Sequence[str],
     report: Mapping[str, Any],
+    tokenizer: Tokenizer | None = None,
 ) -> Artifact:
     """Store the detector as it will be served. `report` travels in the sidecar."""
     detector = detector.cpu().eval()
@@ -62,6 +64,7 @@ def export(
         "onnx_sha256": onnx_sha256,
         "weights_sha256": weights,
         "report": dict(report),
+        **({TOKENIZER: tokenizer.save(files)} if tokenizer else {}),
     }
     return Artifact(onnx_sha256, files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX), weights, len(graph))
 
@@ -75,17 +78,21 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
         torch.zeros(n, len(detector.numeric_mean)),
         torch.zeros(n + 1, side, side, 3, dtype=torch.uint8),
         torch.ones(n, shape.n_views, dtype=torch.int32),
+        *(detector.sequence.example(n) if detector.sequence else ()),
     )
-    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*INPUTS, *OUTPUTS)}
+    names = (*INPUTS, *TOKEN_INPUTS)[: len(example)]
+    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS)}
+    axes |= {name: {0: "listings", 1: "positions"} for name in names if name in TOKEN_INPUTS}
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of paddings, which it writes back to front
         torch.onnx.export(
             Exportable(detector).eval(),
             example,
             out,  # type: ignore[arg-type]
-            input_names=list(INPUTS),
+            input_names=list(names),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
             opset_version=OPSET,
