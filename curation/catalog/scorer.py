@@ -50,27 +50,33 @@ class Scorer:
     @classmethod
     def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> "Scorer":
         """The model of these two files. Raises NotFoundError if one is gone, IntegrityError if they do not belong together."""
-        import onnxruntime
-
         sidecar = _sidecar(files.get(sidecar_sha256, SIDECAR_SUFFIX))
         if sidecar["onnx_sha256"] != onnx_sha256:
             raise IntegrityError(
                 f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
                 "promote a model whose two files were written together"
             )
+        tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
+        return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
+
+    @classmethod
+    def of(cls, graph: bytes, sidecar: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> "Scorer":
+        """The model of a file's bytes and its sidecar. Raises IntegrityError if it cannot be loaded or they disagree."""
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = N_THREADS
         options.log_severity_level = 3
         try:
-            session = onnxruntime.InferenceSession(files.get(onnx_sha256, ONNX_SUFFIX), options, ["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         except Exception as error:
             if type(error).__module__.startswith("onnxruntime"):
                 raise IntegrityError(
-                    f"model file {onnx_sha256} cannot be loaded: {shorten(str(error), 200)}; export it again"
+                    f"model file {sidecar['onnx_sha256']} cannot be loaded: {shorten(str(error), 200)}; export it again"
                 ) from error
             raise
         _require_shape(session, sidecar)
-        return cls(session, sidecar, Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None)
+        return cls(session, sidecar, tokenizer)
 
     def score(self, listings: Sequence[Listing], media: FileStore, cache: PhotoCache | None = None) -> Scores:
         """Probabilities for these listings, a batch at a time. Raises ProbabilityError if the model answers nonsense."""
