@@ -12,6 +12,7 @@ import torch
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import ONNX_SUFFIX, Scorer, Scores
+from curation.catalog.tokens import Tokenizer
 from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
 from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
@@ -24,6 +25,7 @@ from curation.types import Listing, Question, Split, Suspect
 from trainer import data, evaluate, evidence, folds, loop, onnx, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
+from trainer.model import Detector
 from trainer.rows import SnapshotRows, load, trained_on
 from trainer.sequence import tokenizer_of
 
@@ -102,15 +104,7 @@ def detect(
         state_sha256 = state.keep(workspace.files, fitted.objective.state())
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = onnx.export(
-            fitted.detector,
-            workspace.files,
-            shape=shape,
-            classes=wanted.classes,
-            violations=policy,
-            report={"fit": about_fit},
-            tokenizer=tokenizer,
-        )
+        artifact = _exported(workspace, fitted.detector, table, about_fit, tokenizer)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -172,6 +166,20 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "temperature": fitted.temperature,
         "validation_agreement": agreement,
     }
+
+
+def _exported(
+    workspace: Workspace, detector: Detector, table: data.Table, about_fit: dict[str, Any], tokenizer: Tokenizer | None
+) -> onnx.Artifact:
+    return onnx.export(
+        detector,
+        workspace.files,
+        shape=table.shape,
+        classes=table.targets.classes,
+        violations=table.targets.violations,
+        report={"fit": about_fit},
+        tokenizer=tokenizer,
+    )
 
 
 @dataclass(frozen=True, slots=True)
