@@ -11,7 +11,7 @@ from curation.errors import InputError, shorten
 from curation.release.status import flagging
 from curation.store import jobs
 from curation.store.workspace import utc_now
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, read_files
 
 
 @console.command("retrain", example="refurbish retrain --trigger 'new season' --epochs 12")
@@ -19,7 +19,11 @@ from trainer.config import TrainConfig
 @click.option("--folds", type=click.IntRange(2, 20), help="Folds for out-of-sample predictions (default: the setting n_folds).")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the training listings, at most.")
 @click.option(
-    "--set", "changes", metavar="NAME=VALUE", multiple=True, help="Part of the fit, such as recipe=selfie or mixup=0.3."
+    "--set",
+    "changes",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Part of the fit, such as recipe=selfie, mixup=0.3, or architecture=@cells.json to read a file.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), help="Where to train (default: the setting device).")
 @click.option("--enqueue", is_flag=True, help="Leave it to a worker.")
@@ -35,7 +39,7 @@ def retrain(
     as_json: bool,
 ) -> None:
     """Train, evaluate on verified listings, pass the gate and release."""
-    workspace, named = session.workspace(), _named(changes)
+    workspace, named = session.workspace(), read_files(_named(changes))
     if enqueue:
         TrainConfig.from_json(named)
         asked = {"trigger": trigger, "folds": folds, "epochs": epochs, "changes": named or None, "device": device}
@@ -54,16 +58,17 @@ def retrain(
 
 
 def _named(changes: tuple[str, ...]) -> dict[str, Any]:
-    """Values as JSON where they are; all else is text."""
+    """Values as JSON where they are; objects and all else are text."""
     found: dict[str, Any] = {}
     for change in changes:
         name, is_given, value = change.partition("=")
         if not is_given:
             raise InputError(f"--set {shorten(change)} has no value; write --set NAME=VALUE")
         try:
-            found[name] = json.loads(value)
+            read = json.loads(value)
         except json.JSONDecodeError:
-            found[name] = value
+            read = value
+        found[name] = value if isinstance(read, dict) else read
     return found
 
 

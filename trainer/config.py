@@ -4,11 +4,15 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError, shorten
 
 RECIPES = ("refurbish", "selfie", "cross_entropy")
+FUSIONS = ("concat", "gated", "max")
+TOKENS = ("sentencepiece", "hashed")
+TEXT_CNN = "textcnn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class TrainConfig:
     embedding_rate: float = 0.015  #: AdamW learning rate of the n-gram embeddings
     rate: float = 0.005  #: AdamW learning rate of everything else
     warmup_steps: int = 10  #: steps over which both rates rise from zero, before they fall linearly
-    weight_decay: float = 0.05  #: AdamW decay of everything but the embeddings
+    weight_decay: float = 0.05  #: AdamW decay of everything but the n-gram embeddings
 
     text_dim: int = 96  #: width of an n-gram embedding
     photo_filters: int = 64  #: patch filters learnt without labels; twice as many channels
@@ -35,6 +39,17 @@ class TrainConfig:
     hide_title: float = 0.05  #: share of training rows whose title is hidden
     hide_description: float = 0.1  #: … whose description is hidden
     hide_photos: float = 0.15  #: … whose photos are hidden
+
+    architecture: str = ""  #: token branch beside the bag: none, textcnn, or cells, as the JSON that `refurbish search` writes
+    tokens: str = "sentencepiece"  #: what it reads: pieces of a vocabulary, or hashed words without one
+    token_dim: int = 64  #: width of a token's embedding
+    token_width: int = 16  #: channels of a cell's node before the first reduction
+    token_cells: int = 6  #: cells, two of which halve the sequence
+    token_filters: int = 64  #: filters of each width of a TextCNN
+    token_dropout: float = 0.3  #: share of the token branch's vector that is dropped in training
+    token_rate: float = 0.003  #: AdamW learning rate of the token branch
+    fusion: str = "concat"  #: how branches become one vector: side by side, gated (GMU) or by the largest (max)
+    fusion_dim: int = 128  #: width of that vector where it is gated or the largest
 
     recipe: str = "refurbish"  #: how wrong labels are borne: refurbish, selfie or cross_entropy
     read_channel: bool = True  #: learn from what labels probably should be, not from what was said
@@ -55,25 +70,40 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         counts = ("selfie_history", "epochs", "patience", "batch", "n_threads", "warmup_steps")
-        sizes = ("text_dim", "photo_filters", "photo_dim", "numeric_dim")
+        sizes = ("text_dim", "photo_filters", "photo_dim", "numeric_dim", "token_dim", "token_filters", "fusion_dim")
         bad = [name for name in (*counts, *sizes) if getattr(self, name) < 1]
         bad += ["n_folds"] if self.n_folds < 2 else []
-        shares = ("memory", "text_dropout", "photo_dropout", "hide_title", "hide_description", "hide_photos", "selfie_noise")
-        bad += [name for name in shares if not 0 <= getattr(self, name) < 1]
+        shares = ("memory", "text_dropout", "photo_dropout", "token_dropout", "hide_title", "hide_description", "hide_photos")
+        bad += [name for name in (*shares, "selfie_noise") if not 0 <= getattr(self, name) < 1]
         bad += [name for name in ("repair_doubt", "selfie_certainty") if not 0 <= getattr(self, name) <= 1]
-        rates = ("embedding_rate", "rate", "verified_weight", "violation_strength")
+        rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
         bad += [name for name in strengths if getattr(self, name) < 0]
         bad += [name for name in ("read_channel", "carry") if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
-        bad += [] if self.recipe in RECIPES else ["recipe"]
+        choices = {"recipe": RECIPES, "fusion": FUSIONS, "tokens": TOKENS}
+        bad += [name for name, known in choices.items() if getattr(self, name) not in known]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
             raise ConfigError(
                 f"training cannot use {values}; counts are at least 1, folds 2, shares in [0, 1), rates above 0, "
-                f"recipes {', '.join(RECIPES)}"
+                f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}"
             )
+        self._check_architecture()
+
+    def _check_architecture(self) -> None:
+        if self.architecture in ("", TEXT_CNN):
+            return
+        if not self.architecture.lstrip().startswith("{"):
+            raise ConfigError(
+                f"training cannot use architecture={shorten(self.architecture)}; it is empty for the bag alone, {TEXT_CNN}, or "
+                "the cells that `refurbish search --out FILE` wrote, given as architecture=@FILE"
+            )
+        from trainer.cells import Genotype, Skeleton  # torch takes seconds to import
+
+        Genotype.from_json(self.architecture)
+        Skeleton(self.token_width, self.token_cells)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -91,3 +121,15 @@ class TrainConfig:
             if type(value) is not types[name] and not (types[name] is float and type(value) is int):
                 raise ConfigError(f"training cannot use {name}={shorten(value)}; it must be {types[name].__name__}")
         return cls(**values)
+
+
+def read_files(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, where a text ``@FILE`` is replaced by what that file says. Raises ConfigError if it cannot be read."""
+    return {name: _read(name, value) if str(value).startswith("@") else value for name, value in values.items()}
+
+
+def _read(name: str, value: str) -> str:
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{name}={shorten(value)} cannot be read: {error}; name a text file after the @") from error

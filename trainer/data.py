@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from curation.catalog.features import FeatureConfig, Features
+from curation.catalog.tokens import Tokens
 from curation.errors import InputError
 from curation.types import LabelSource, Listing, split_violations
 from trainer.config import TrainConfig
@@ -135,6 +136,14 @@ class Table:
         self._numeric, self._index = _on(features.numeric, device), _on(features.photo_index, device)
         self._category, self._category_weight = _on(wanted.category, device), _on(wanted.category_weight, device)
         self._is_verified = _on(wanted.is_verified[:, 0], device)
+        self._set_tokens(features.tokens)
+
+    def _set_tokens(self, tokens: Tokens | None) -> None:
+        self.n_ids = 0 if tokens is None else tokens.n_ids
+        self._tokens = self._columns = self._hashes = None
+        if tokens is not None:
+            self._tokens, self._columns = _on(tokens.index, self.device), _on(tokens.columns, self.device)
+            self._hashes = None if tokens.table is None else _on(tokens.table, self.device)
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -157,6 +166,7 @@ class Table:
         row_of = torch.repeat_interleave(torch.arange(len(at), device=self.device), lengths)
         picked = torch.arange(len(row_of), device=self.device) + (self._starts[at] - offsets)[row_of]
         index = self._index[at].long()
+        tokens, fields = self._sequences(at)
         return Batch(
             ids=self._ids[picked],
             weights=self._weights[picked],
@@ -167,7 +177,16 @@ class Table:
             numeric=self._numeric[at],
             views=self._views[index],
             mask=(index > 0).float(),
+            tokens=tokens,
+            token_fields=fields,
         )
+
+    def _sequences(self, at: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Tokens and fields of these rows, None where there are none."""
+        if self._tokens is None or self._columns is None:
+            return None, None
+        index = self._tokens[at]
+        return index if self._hashes is None else self._hashes[index], (index > 0) * self._columns
 
     def wanted(self, rows: Rows) -> Wanted:
         """What is known about the category of these rows."""

@@ -12,6 +12,7 @@ import torch
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import ONNX_SUFFIX, THRESHOLDS, Scorer, Scores
+from curation.catalog.tokens import Tokenizer
 from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
 from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
@@ -26,6 +27,7 @@ from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.model import Detector
 from trainer.rows import SnapshotRows, load, trained_on
+from trainer.sequence import tokenizer_of
 
 MIN_TRAIN = 10
 
@@ -83,8 +85,9 @@ def detect(
         before = state.carried(workspace) if config.carry else None
     with stages.stage("features"):
         cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
-        features = Featurizer(shape).transform(rows.listings, workspace.media, cache)
         train, validation = _training_rows(rows, wanted)
+        tokenizer = tokenizer_of(rows.listings, train, config)
+        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
         table = data.Table(features, shape, wanted, loop.stem_of(features, train, config), device)
     with stages.stage("folds"):
         assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
@@ -102,7 +105,7 @@ def detect(
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit)
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -126,6 +129,7 @@ def _exported(
     rows: SnapshotRows,
     cooled: Sequence[float],
     about_fit: Mapping[str, Any],
+    tokenizer: Tokenizer | None,
 ) -> onnx.Artifact:
     """The detector's files, with the thresholds that it certifies through them."""
     return onnx.export(
@@ -136,6 +140,7 @@ def _exported(
         violations=table.targets.violations,
         report={"fit": about_fit},
         certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
+        tokenizer=tokenizer,
     )
 
 

@@ -127,7 +127,7 @@ def fit(
 def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     """An untrained detector whose idf and number scales are those of the training rows."""
     torch.manual_seed(config.seed)
-    detector = Detector(config, table.shape, table.targets.classes, len(table.targets.violations))
+    detector = Detector(config, table.shape, table.targets.classes, len(table.targets.violations), table.n_ids)
     detector.stem.load_state_dict(table.stem.state_dict())
     detector.text.idf.copy_(torch.from_numpy(idf(table.features.ids[train], table.shape.n_buckets)))
     numeric = torch.from_numpy(table.features.numeric[train])
@@ -248,10 +248,13 @@ def _log_losses(logits: NDArray[np.float32], classes: NDArray[np.int64]) -> Loss
 
 def _optimizer(detector: Detector, config: TrainConfig) -> torch.optim.Optimizer:
     table = [detector.text.table.weight]
-    others = [value for name, value in detector.named_parameters() if name != "text.table.weight" and value.requires_grad]
+    tokens = list(detector.sequence.parameters()) if detector.sequence else []
+    apart = {id(value) for value in (*table, *tokens)}
+    others = [value for value in detector.parameters() if id(value) not in apart and value.requires_grad]
     groups = [
         {"params": table, "lr": config.embedding_rate, "weight_decay": 0.0},
         {"params": others, "lr": config.rate, "weight_decay": config.weight_decay},
+        *([{"params": tokens, "lr": config.token_rate, "weight_decay": config.weight_decay}] if tokens else []),
     ]
     return torch.optim.AdamW(groups, fused=True)
 

@@ -5,7 +5,7 @@ and fitted apart (`trainer.violations`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from curation.catalog.features import NUMERIC, FeatureConfig
 from curation.types import PATH_SEPARATOR
 from trainer.config import TrainConfig
+from trainer.fusion import fusion_of
 from trainer.image import PhotoBranch, PhotoStem
+from trainer.sequence import TokenBranch, without
 from trainer.text import ALL_WORDS, DESCRIPTION, TITLE, TextBranch
 
 ABSENT_LOGIT = -1e4
@@ -32,6 +34,8 @@ class Batch:
     numeric: Tensor  #: (B, 5)
     views: Tensor  #: (B, V, F)
     mask: Tensor  #: (B, V) 0/1
+    tokens: Tensor | None = None  #: (B, L) or (B, L, H), where texts are read in order
+    token_fields: Tensor | None = None  #: (B, L) field of each position, 0 = padding
 
 
 class TreeHead(nn.Module):
@@ -62,21 +66,26 @@ class TreeHead(nn.Module):
 
 
 class Detector(nn.Module):
-    """Branches side by side, one linear head per question over all of them."""
+    """Branches that become one vector, one linear head per question over all of them."""
 
     numeric_mean: Tensor
     numeric_std: Tensor
     log_temperature: Tensor
 
-    def __init__(self, config: TrainConfig, features: FeatureConfig, classes: Sequence[str], n_violations: int) -> None:
+    def __init__(
+        self, config: TrainConfig, features: FeatureConfig, classes: Sequence[str], n_violations: int, n_ids: int = 0
+    ) -> None:
+        """`n_ids`: of the tokens, where there is a token branch. Raises ConfigError where there is one and no token."""
         super().__init__()
         self.config = config
         self.text = TextBranch(features, config.text_dim, n_violations, config.text_dropout)
         self.stem = PhotoStem(config.photo_filters)
         self.photo = PhotoBranch(self.stem.width, config.photo_dim, config.photo_dropout)
         self.numbers = nn.Sequential(nn.Linear(len(NUMERIC), config.numeric_dim), nn.ReLU())
-        joint = config.text_dim + 2 * config.photo_dim + config.numeric_dim
-        self.category = TreeHead(joint, classes)
+        self.sequence = TokenBranch(config, n_ids) if config.architecture else None
+        widths = (config.text_dim, 2 * config.photo_dim, config.numeric_dim, *([self.sequence.n_out] if self.sequence else []))
+        self.fusion = fusion_of(config.fusion, widths, config.fusion_dim)
+        self.category = TreeHead(self.fusion.n_out, classes)
         self.violation = nn.Linear(self.stem.width + len(NUMERIC), n_violations).requires_grad_(False)
         self.register_buffer("numeric_mean", torch.zeros(len(NUMERIC)))
         self.register_buffer("numeric_std", torch.ones(len(NUMERIC)))
@@ -84,26 +93,38 @@ class Detector(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Category log-probabilities (B, K) and violation logits (B, V)."""
-        weights, mask = self._shown(batch)
-        text = self.text(batch.ids, weights, batch.blocks, batch.offsets, batch.has_text)
-        return self.answer(text, batch.numeric, batch.views, mask)
+        shown = self._shown(batch)
+        text = self._bag(shown)
+        return self.answer(text, shown.numeric, shown.views, shown.mask, self.read(shown.tokens, shown.token_fields))
 
-    def answer(self, text: tuple[Tensor, Tensor], numeric: Tensor, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def answer(
+        self, text: tuple[Tensor, Tensor], numeric: Tensor, views: Tensor, mask: Tensor, sequence: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The heads over all branches."""
         pooled, direct = text
-        category = self.category(self.joint(pooled, numeric, views, mask))
+        category = self.category(self.joint(pooled, numeric, views, mask, sequence))
         plain = torch.cat([mean_view(views.float(), mask), self._scaled(numeric)], 1)
         return category, direct + self.violation(plain).float()
 
     def embed(self, batch: Batch) -> Tensor:
         """(B, D) joint embedding of all branches: what the category head stands on."""
-        weights, mask = self._shown(batch)
-        pooled, _ = self.text(batch.ids, weights, batch.blocks, batch.offsets, batch.has_text)
-        return self.joint(pooled, batch.numeric, batch.views, mask)
+        shown = self._shown(batch)
+        pooled, _ = self._bag(shown)
+        return self.joint(pooled, shown.numeric, shown.views, shown.mask, self.read(shown.tokens, shown.token_fields))
 
-    def joint(self, pooled: Tensor, numeric: Tensor, views: Tensor, mask: Tensor) -> Tensor:
-        """The branches side by side, (B, D)."""
-        return torch.cat([pooled, self.photo(views.float(), mask), self.numbers(self._scaled(numeric))], 1)
+    def joint(self, pooled: Tensor, numeric: Tensor, views: Tensor, mask: Tensor, sequence: Tensor | None = None) -> Tensor:
+        """The branches as one vector, (B, D)."""
+        parts = [pooled, self.photo(views.float(), mask), self.numbers(self._scaled(numeric))]
+        found: Tensor = self.fusion(parts if sequence is None else [*parts, sequence])
+        return found
+
+    def _bag(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = self.text(batch.ids, batch.weights, batch.blocks, batch.offsets, batch.has_text)
+        return found
+
+    def read(self, tokens: Tensor | None, fields: Tensor | None) -> Tensor | None:
+        """What the token branch makes of them, None without one."""
+        return self.sequence(tokens, fields) if self.sequence is not None else None
 
     def _scaled(self, numeric: Tensor) -> Tensor:
         return (numeric - self.numeric_mean) / self.numeric_std
@@ -113,19 +134,23 @@ class Detector(nn.Module):
         category, violation = answer
         return torch.softmax(category / self.log_temperature.exp(), 1), torch.sigmoid(violation)
 
-    def _shown(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Text weights and photo mask; in training some rows lose a modality, so that the others learn to do without it."""
+    def _shown(self, batch: Batch) -> Batch:
+        """The batch; in training some rows lose a modality, so that the others learn to do without it."""
         if not self.training:
-            return batch.weights, batch.mask
+            return batch
         config, n_rows, device = self.config, len(batch.mask), batch.mask.device
         draws = torch.rand(n_rows, device=device)
+        no_title, either = draws < config.hide_title, draws < config.hide_title + config.hide_description
+        no_description = either & ~no_title
         keep = torch.ones(n_rows, len(self.text.lengths), device=device)
-        keep[:, TITLE] = (draws >= config.hide_title).float()[:, None]
-        with_description = (draws < config.hide_title) | (draws >= config.hide_title + config.hide_description)
-        keep[:, DESCRIPTION] = with_description.float()[:, None]
-        keep[:, ALL_WORDS] = (draws >= config.hide_title + config.hide_description).float()
+        keep[:, TITLE], keep[:, DESCRIPTION] = (~no_title).float()[:, None], (~no_description).float()[:, None]
+        keep[:, ALL_WORDS] = (~either).float()
         shown = torch.rand(n_rows, 1, device=device) >= config.hide_photos
-        return batch.weights * keep[batch.rows, batch.blocks], batch.mask * shown
+        batch = replace(batch, weights=batch.weights * keep[batch.rows, batch.blocks], mask=batch.mask * shown)
+        if batch.tokens is None or batch.token_fields is None:
+            return batch
+        tokens, fields = without(batch.tokens, batch.token_fields, no_title, no_description)
+        return replace(batch, tokens=tokens, token_fields=fields)
 
 
 def mean_view(views: Tensor, mask: Tensor) -> Tensor:
@@ -140,8 +165,17 @@ class Exportable(nn.Module):
         super().__init__()
         self.detector = detector
 
-    def forward(self, ids: Tensor, counts: Tensor, numeric: Tensor, photos: Tensor, photo_index: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self,
+        ids: Tensor,
+        counts: Tensor,
+        numeric: Tensor,
+        photos: Tensor,
+        photo_index: Tensor,
+        tokens: Tensor | None = None,
+        token_fields: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         detector = self.detector
         views = detector.stem(photos)[photo_index.long()]
-        text = detector.text.padded(ids, counts)
-        return detector.probabilities(detector.answer(text, numeric, views, (photo_index > 0).float()))
+        text, sequence = detector.text.padded(ids, counts), detector.read(tokens, token_fields)
+        return detector.probabilities(detector.answer(text, numeric, views, (photo_index > 0).float(), sequence))

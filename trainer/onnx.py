@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import FORMAT, INPUTS, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, THRESHOLDS, Scorer
+from curation.catalog.scorer import (
+    FORMAT,
+    INPUTS,
+    ONNX_SUFFIX,
+    OUTPUTS,
+    SIDECAR_SUFFIX,
+    THRESHOLDS,
+    TOKEN_INPUTS,
+    TOKENIZER,
+    Scorer,
+)
+from curation.catalog.tokens import Tokenizer
 from curation.store.db import dump_json
 from curation.store.files import FileStore
 from curation.types import Listing
@@ -47,6 +58,7 @@ def export(
     violations: Sequence[str],
     report: Mapping[str, Any],
     certify: Callable[[Scorer], Mapping[str, Any]] | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Artifact:
     """Store the detector as it will be served. `report` travels in the sidecar, and the thresholds that `certify` finds."""
     detector = detector.cpu().eval()
@@ -63,9 +75,10 @@ def export(
         "onnx_sha256": onnx_sha256,
         "weights_sha256": weights,
         "report": dict(report),
+        **({TOKENIZER: tokenizer.save(files)} if tokenizer else {}),
     }
     if certify is not None:
-        sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar))
+        sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar, tokenizer))
     return Artifact(onnx_sha256, files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX), weights, len(graph))
 
 
@@ -78,17 +91,21 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
         torch.zeros(n, len(detector.numeric_mean)),
         torch.zeros(n + 1, side, side, 3, dtype=torch.uint8),
         torch.ones(n, shape.n_views, dtype=torch.int32),
+        *(detector.sequence.example(n) if detector.sequence else ()),
     )
-    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*INPUTS, *OUTPUTS)}
+    names = (*INPUTS, *TOKEN_INPUTS)[: len(example)]
+    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS)}
+    axes |= {name: {0: "listings", 1: "positions"} for name in names if name in TOKEN_INPUTS}
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of paddings, which it writes back to front
         torch.onnx.export(
             Exportable(detector).eval(),
             example,
             out,  # type: ignore[arg-type]
-            input_names=list(INPUTS),
+            input_names=list(names),
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
             opset_version=OPSET,

@@ -27,7 +27,7 @@ from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import RunRow
 from curation.store.workspace import Workspace, lock_state
-from trainer.config import TrainConfig
+from trainer.config import TrainConfig, read_files
 from trainer.detect import Outcome, Stages, detect, device_of, device_words
 from trainer.evaluate import plain
 
@@ -54,10 +54,10 @@ class Begun:
 def train_config(
     settings: Settings, *, folds: int | None = None, epochs: int | None = None, changes: Mapping[str, Any] | None = None
 ) -> TrainConfig:
-    """The defaults, with the settings' seed, folds and `train`, and what was asked for. Raises ConfigError."""
+    """The defaults, with the settings' seed, folds and `train`, and what was asked for; ``@FILE`` is read. Raises ConfigError."""
     asked = {name: value for name, value in (("n_folds", folds), ("epochs", epochs)) if value is not None}
     usual = {"seed": settings.seed, "n_folds": settings.n_folds}
-    return TrainConfig.from_json({**usual, **settings.train, **(changes or {}), **asked})
+    return TrainConfig.from_json(read_files({**usual, **settings.train, **(changes or {}), **asked}))
 
 
 def run(

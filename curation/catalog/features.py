@@ -15,7 +15,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from curation.catalog.photos import PhotoCache
 from curation.errors import IntegrityError, shorten
 from curation.store.files import FileStore
 from curation.types import Listing
+
+if TYPE_CHECKING:
+    from curation.catalog.tokens import Tokenizer, Tokens
 
 VERSION = 1
 """Raised whenever the same listing would give other arrays; a model names the version it was fit on."""
@@ -96,6 +99,7 @@ class Features:
     numeric: NDArray[np.float32]  #: (N, 5) as named in NUMERIC
     photos: NDArray[np.uint8]  #: (1 + P, px, px, 3) distinct photos; the first is blank
     photo_index: Ids  #: (N, n_views) row of `photos`, 0 = missing
+    tokens: "Tokens | None" = None  #: the texts in order, where the model reads them so
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -109,14 +113,15 @@ class Features:
             "numeric": self.numeric[rows],
             "photos": self.photos[used],
             "photo_index": index[:-1].reshape(len(rows), -1).astype(np.int32),
+            **(self.tokens.inputs(rows) if self.tokens is not None else {}),
         }
 
 
 class Featurizer:
-    """Deterministic, without state but its config."""
+    """Deterministic, without state but its config, and a tokenizer for models that read texts in order."""
 
-    def __init__(self, config: FeatureConfig | None = None) -> None:
-        self.config = config or FeatureConfig()
+    def __init__(self, config: FeatureConfig | None = None, tokenizer: "Tokenizer | None" = None) -> None:
+        self.config, self.tokenizer = config or FeatureConfig(), tokenizer
 
     def to_json(self) -> str:
         return json.dumps(self.config.to_json(), sort_keys=True)
@@ -137,7 +142,8 @@ class Featurizer:
         shas = [tuple(photo.sha256 for photo in listing.photos[: config.n_views]) for listing in listings]
         photos, index = (cache or PhotoCache(None, config.photo_px)).load(shas, config.n_views, media)
         numeric[:, -1] = (index > 0).sum(1)
-        return Features(tuple(listing.ref for listing in listings), ids, counts, numeric, photos, index)
+        tokens = self.tokenizer.transform(listings) if self.tokenizer else None
+        return Features(tuple(listing.ref for listing in listings), ids, counts, numeric, photos, index, tokens)
 
     def _text(self, listing: Listing, ids: Ids, counts: NDArray[np.uint8]) -> tuple[float, ...]:
         """Fill one row; its numbers."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
+from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, ProbabilityError, shorten
 from curation.store.files import FileStore
 from curation.types import Listing
@@ -20,9 +21,15 @@ SIDECAR_SUFFIX = ".json"
 BATCH = 128
 N_THREADS = 2
 INPUTS = ("ids", "counts", "numeric", "photos", "photo_index")
+TOKEN_INPUTS = ("tokens", "token_fields")
+"""Beside INPUTS, where the model reads texts in order."""
+
 OUTPUTS = ("category", "violation")
 THRESHOLDS = "thresholds"
 """Key of the sidecar: by violation, what its threshold is and what speaks for it (`curation.quality.thresholds.Certified`)."""
+
+TOKENIZER = "tokenizer_sha256"
+"""Key of the sidecar, of models that read texts in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +45,10 @@ class Scores:
 class Scorer:
     """One loaded model. `Scorer.load` checks that file, sidecar and code belong together."""
 
-    def __init__(self, session: Any, sidecar: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, sidecar: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
         self._session, self.sidecar = session, sidecar
         self.classes, self.violations = tuple(sidecar["classes"]), tuple(sidecar["violations"])
-        self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]))
+        self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]), tokenizer)
         self.thresholds = _thresholds(sidecar)  #: (V,) flag a violation from this probability on; inf = never
 
     @classmethod
@@ -53,10 +60,11 @@ class Scorer:
                 f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
                 "promote a model whose two files were written together"
             )
-        return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar)
+        tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
+        return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
 
     @classmethod
-    def of(cls, graph: bytes, sidecar: Mapping[str, Any]) -> "Scorer":
+    def of(cls, graph: bytes, sidecar: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> "Scorer":
         """The model of a file's bytes and its sidecar. Raises IntegrityError if it cannot be loaded or they disagree."""
         import onnxruntime
 
@@ -72,7 +80,7 @@ class Scorer:
                 ) from error
             raise
         _require_shape(session, sidecar)
-        return cls(session, sidecar)
+        return cls(session, sidecar, tokenizer)
 
     def score(self, listings: Sequence[Listing], media: FileStore, cache: PhotoCache | None = None) -> Scores:
         """Probabilities for these listings, a batch at a time. Raises ProbabilityError if the model answers nonsense."""
@@ -140,7 +148,7 @@ def _require_shape(session: Any, sidecar: Mapping[str, Any]) -> None:
         "violation": len(sidecar["violations"]),
     }
     bad = {name: (last.get(name), size) for name, size in wanted.items() if last.get(name) != size}
-    if bad or set(found) != {*INPUTS, *OUTPUTS}:
+    if bad or set(found) != {*INPUTS, *(TOKEN_INPUTS if TOKENIZER in sidecar else ()), *OUTPUTS}:
         raise IntegrityError(
             f"model file and sidecar disagree (found, promised): {shorten(bad or sorted(found), 200)}; export it again"
         )

@@ -113,6 +113,7 @@ class Tokens:
     index: Ids  #: (N, L) ids, or rows of `table`; 0 = padding
     table: Ids | None  #: (W, n_hashes) ids of each distinct token, row 0 and unused places 0; None in sentencepiece mode
     blocks: tuple[tuple[str, int], ...]  #: (name, length) of each field, in column order
+    n_ids: int  #: every id is below this
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -125,12 +126,16 @@ class Tokens:
     @property
     def field(self) -> NDArray[np.uint8]:
         """(N, L) number of the field, 1 = title as in FIELDS, 0 = padding."""
-        columns = np.repeat(np.arange(1, len(self.blocks) + 1, dtype=np.uint8), [length for _, length in self.blocks])
-        return (self.index > 0) * columns
+        return (self.index > 0) * self.columns
+
+    @property
+    def columns(self) -> NDArray[np.uint8]:
+        """(L,) number of the field of each position, from 1."""
+        return np.repeat(np.arange(1, len(self.blocks) + 1, dtype=np.uint8), [length for _, length in self.blocks])
 
     def inputs(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """The text inputs of these rows: ``tokens`` (B, L) or (B, L, n_hashes), ``token_fields`` (B, L)."""
-        part = Tokens(tuple(self.refs[row] for row in rows), self.index[rows], self.table, self.blocks)
+        part = dataclasses.replace(self, refs=tuple(self.refs[row] for row in rows), index=self.index[rows])
         return {"tokens": part.ids, "token_fields": part.field}
 
 
@@ -174,7 +179,7 @@ class Tokenizer:
                 start += length
             index[at : at + CHUNK, start:] = [_price(listing) for listing in part]
         table = self._table(numbers) if self._pieces is None else None
-        return Tokens(tuple(listing.ref for listing in listings), index, table, config.blocks)
+        return Tokens(tuple(listing.ref for listing in listings), index, table, config.blocks, self.n_ids)
 
     def _texts(self, listing: Listing) -> tuple[str, str, str]:
         return texts_of(listing, self.config)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from curation.catalog.scorer import Scorer
+from curation.catalog.scorer import TOKENIZER, Scorer
 from curation.errors import ConfigError, InputError, StaleLease
 from curation.release import registry
 from curation.release.splits import split_of
@@ -24,6 +24,7 @@ from curation.types import NO_VIOLATION, LabelSource, Question, Split
 from tests import commands, review_world
 from tests.builders import add, all_listings, photo, record
 from trainer import retrain
+from trainer.cells import random_genotype
 from trainer.commands import shown as training_shown
 from trainer.config import TrainConfig
 
@@ -70,6 +71,23 @@ def test_first_model_is_released_provisionally(workspace: Workspace, now: dateti
     assert live is not None and live.name == report["model"] and noted.report == report
     assert counts == {"category": 120, "violation": 120}
     assert Scorer.load(workspace.files, live.onnx_sha256, live.sidecar_sha256).classes == tuple(sorted(WORDS))
+
+
+@pytest.mark.slow
+def test_a_model_of_cells_is_released(sqlite_workspace: Workspace, now: datetime) -> None:
+    """Searched cells go the whole way, and the live model scores listings with the tokenizer that its sidecar names."""
+    catalog(sqlite_workspace)
+    cells = random_genotype(np.random.default_rng(1), 2).to_json()
+    config = replace(TINY, architecture=cells, token_dim=8, token_width=2, token_cells=3, fusion="gated", fusion_dim=16)
+    report = retrain.run(sqlite_workspace, trigger="test", now=now, config=config)
+    with sqlite_workspace.db.read() as session:
+        live = registry.live(session)
+    assert live is not None and report["state"] == "promoted"
+    scorer = Scorer.load(sqlite_workspace.files, live.onnx_sha256, live.sidecar_sha256)
+    scores = scorer.score(all_listings(sqlite_workspace), sqlite_workspace.media)
+    assert scorer.sidecar["train"]["architecture"] == cells and scores.category_probs.shape == (120, 3)
+    again = retrain.run(sqlite_workspace, trigger="again", now=now, config=TINY)
+    assert "error" not in again["champion"] and TOKENIZER in scorer.sidecar
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """`refurbish retrain`, as a user types it."""
 
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -9,6 +10,8 @@ from curation.store.tables import JobRow
 from curation.store.workspace import Workspace
 from tests.commands import run
 from tests.integration.test_retrain import catalog
+from trainer.cells import pool_and_skip
+from trainer.retrain import train_config
 
 
 def test_enqueue_leaves_one_job(workspace: Workspace) -> None:
@@ -27,6 +30,21 @@ def test_parts_of_the_fit_are_set_by_name(sqlite_workspace: Workspace) -> None:
     for change, told in (("momentum=1", "momentum"), ("carry", "NAME=VALUE"), ("epochs=few", "must be int")):
         found = run(sqlite_workspace, "retrain", "--enqueue", "--set", change)
         assert found.exit_code in (1, 2) and told in found.stderr
+
+
+def test_cells_are_read_from_a_file(sqlite_workspace: Workspace, tmp_path: Path) -> None:
+    """The worker gets the cells themselves, settings may name the file; what is neither file nor cells is named at once."""
+    file, cells = tmp_path / "cells.json", pool_and_skip().to_json()
+    file.write_text(cells, encoding="utf-8")
+    assert run(sqlite_workspace, "retrain", "--enqueue", "--set", f"architecture=@{file}").exit_code == 0
+    with sqlite_workspace.db.read() as session:
+        assert session.execute(select(JobRow.payload)).scalar_one()["changes"] == {"architecture": cells}
+    settings = sqlite_workspace.settings.model_copy(update={"train": {"architecture": f"@{file}"}})
+    assert train_config(settings).architecture == cells
+    file.write_text(cells.replace('"from": 0', '"from": 9'), encoding="utf-8")
+    for change, told in ((f"@{file}", "cycle"), ("@gone.json", "cannot be read"), ('{"format": 1}', "no genotype")):
+        found = run(sqlite_workspace, "retrain", "--enqueue", "--set", f"architecture={change}")
+        assert found.exit_code == 2 and told in found.stderr
 
 
 def test_an_empty_catalog_is_explained(sqlite_workspace: Workspace) -> None:

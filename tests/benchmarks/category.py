@@ -1,0 +1,235 @@
+"""Category accuracy of the detector: the bag alone, with token branches beside it, with parts left out, and TF-IDF's.
+
+    python -m tests.benchmarks.category --data ../shared/data/gumtree --level 2
+    python -m tests.benchmarks.category --sample 3000
+
+Rows are split by near-duplicate group (65 % to fit, 10 % to stop early, to set the temperature and to choose what wins, 25 %
+to judge). Real ads are judged by their sellers' own labels as they are, the generated catalog by its truth. All detectors
+have the product's defaults but for what their row names; the table of TF-IDF is the same for all seeds.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from curation.catalog.features import NUMERIC, FeatureConfig, Features, Featurizer
+from curation.console import table
+from curation.quality.metrics import paired_difference
+from curation.store.workspace import Workspace
+from curation.types import PATH_SEPARATOR, LabelSource, Split
+from tests.benchmarks.detector import ROOT, STRENGTHS, Catalog, generated, real
+from trainer import data, loop
+from trainer.cells import pool_and_skip, random_genotype
+from trainer.config import TEXT_CNN, TrainConfig
+from trainer.sequence import tokenizer_of
+
+BASELINE, BAG = "TF-IDF + logistic regression", "bag, photos, numbers"
+TOP = 3
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One method's answers with one seed."""
+
+    validated: float  #: agreement of the validation rows with their labels
+    hit: NDArray[np.bool_]  #: (n,) test rows whose first answer is right
+    near: NDArray[np.bool_]  #: (n,) … whose answer is among the first three
+    seconds: float
+    n_parameters: int  #: trained ones, without tables of embeddings
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table."""
+
+    changes: Mapping[str, str | int]
+    parts: str = "all"  #: or text, photos: what is left
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/gumtree")
+    parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="of the real ads' categories")
+    parser.add_argument("--sample", type=int, help="listings of a generated catalog, instead of --data")
+    parser.add_argument("--noise", type=float, default=0.15, help="share of wrong labels in the generated catalog")
+    parser.add_argument("--cells", type=Path, help="a genotype that `refurbish search --out` wrote")
+    parser.add_argument("--random", type=int, default=1, help="random cells")
+    parser.add_argument("--tokens", default="sentencepiece", help="or hashed")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", type=int, help="rows to fit, at most, drawn evenly")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        workspace, catalog = generated(Path(folder), options) if options.sample else real(Path(folder), options.data)
+        if not options.sample and options.level == 1:
+            given, judged = ([path.split(PATH_SEPARATOR)[0] for path in paths] for paths in (catalog.given, catalog.judged))
+            catalog = replace(catalog, given=given, judged=judged)
+        catalog = fewer(catalog, options.rows, options.seed) if options.rows else catalog
+        what = f"level {options.level}, the sellers' labels" if not options.sample else "generated catalog, the truth"
+        fit, test = len(catalog.rows[Split.TRAIN]), len(catalog.rows[Split.TEST])
+        print(f"{what}: {fit:,} rows to fit, {test:,} to judge, {len(set(catalog.given))} categories", flush=True)
+        compare(workspace, catalog, options)
+        workspace.close()
+
+
+def fewer(catalog: Catalog, n: int, seed: int) -> Catalog:
+    """The same with at most n rows to fit, in the order they had."""
+    train = np.sort(np.random.default_rng(seed).permutation(catalog.rows[Split.TRAIN])[:n])
+    return replace(catalog, rows={**catalog.rows, Split.TRAIN: train})
+
+
+def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace) -> None:
+    """All rows, each as soon as it is there, and what wins on the validation rows."""
+    bench = Bench.of(workspace, catalog, options)
+    found = {BASELINE: [baseline(catalog)]}
+    print(_line(BASELINE, found[BASELINE]), flush=True)
+    for name, variant in variants(options):
+        found[name] = [bench.answers(variant, options.seed + at) for at in range(options.seeds)]
+        print(_line(name, found[name]), flush=True)
+    header = ("", "top 1", "top 3", "on validation rows", "seconds a fit", "parameters beside tables")
+    print("\n" + table([_cells(name, one) for name, one in found.items()], header))
+    verdict(catalog, found, options.seed)
+
+
+def variants(options: argparse.Namespace) -> Iterator[tuple[str, Variant]]:
+    """The rows of the table, by name."""
+    rng = np.random.default_rng(options.seed)
+    yield BAG, Variant({})
+    yield "text only (bag)", Variant({}, "text")
+    yield "photos only", Variant({}, "photos")
+    for fusion in ("gated", "max"):
+        yield f"{BAG}; {fusion}", Variant({"fusion": fusion})
+    designs = {"TextCNN": TEXT_CNN, "pool-and-skip cells": pool_and_skip().to_json()}
+    designs |= {f"random cells {at}": random_genotype(rng).to_json() for at in range(1, options.random + 1)}
+    designs |= {f"cells of {options.cells.name}": options.cells.read_text(encoding="utf-8")} if options.cells else {}
+    for name, architecture in designs.items():
+        yield f"… + {name}", Variant({"architecture": architecture, "tokens": options.tokens})
+    for fusion in ("gated", "max"):
+        yield f"… + TextCNN; {fusion}", Variant({"architecture": TEXT_CNN, "tokens": options.tokens, "fusion": fusion})
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Features of all listings, made once."""
+
+    catalog: Catalog
+    features: Features
+    shape: FeatureConfig
+
+    @classmethod
+    def of(cls, workspace: Workspace, catalog: Catalog, options: argparse.Namespace) -> "Bench":
+        """With tokens, whose vocabulary is that of the rows to fit."""
+        shape, config = FeatureConfig(), TrainConfig(architecture=TEXT_CNN, tokens=options.tokens)
+        started_s = time.monotonic()
+        tokenizer = tokenizer_of(catalog.listings, catalog.rows[Split.TRAIN], config)
+        features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
+        print(f"features of {len(features):,} listings in {time.monotonic() - started_s:.0f} s", flush=True)
+        return cls(catalog, features, shape)
+
+    def answers(self, variant: Variant, seed: int) -> Answers:
+        """One fit and what it says of the test rows."""
+        started_s = time.monotonic()
+        config = TrainConfig.from_json({"seed": seed, **variant.changes})
+        catalog, rows = self.catalog, self.catalog.rows
+        given = [(path, LabelSource.SELLER) for path in catalog.given]
+        wanted = data.targets(given, [None] * len(given), ("none",), config)
+        features = left(self.features, variant.parts)
+        stem = loop.stem_of(features, rows[Split.TRAIN], config)
+        made = data.Table(features, self.shape, wanted, stem, torch.device("cpu"))
+        fitted = loop.fit(made, rows[Split.TRAIN], rows[Split.VALIDATION], config=config)
+        spent_s = time.monotonic() - started_s
+        held, tested = (loop.predict(fitted.detector, made, rows[split])[0] for split in (Split.VALIDATION, Split.TEST))
+        trained = {name: value for name, value in fitted.detector.named_parameters() if value.requires_grad}
+        n_parameters = sum(value.numel() for name, value in trained.items() if not name.endswith("table.weight"))
+        return judged(catalog, np.array(wanted.classes), held, tested, spent_s, n_parameters)
+
+
+def left(features: Features, parts: str) -> Features:
+    """The features with all but the text, or all but the photos, blank."""
+    if parts == "all":
+        return features
+    if parts == "text":
+        return replace(features, photo_index=np.zeros_like(features.photo_index), numeric=np.zeros_like(features.numeric))
+    numeric = features.numeric * (np.array(NUMERIC) == "n_photos")
+    tokens = features.tokens and dataclasses.replace(features.tokens, index=np.zeros_like(features.tokens.index))
+    return replace(features, ids=features.ids * 0, counts=features.counts * 0, numeric=numeric.astype(np.float32), tokens=tokens)
+
+
+def baseline(catalog: Catalog) -> Answers:
+    """Words and word pairs, sublinear tf-idf; the strength that is better on the validation rows."""
+    started_s = time.monotonic()
+    texts = [f"{listing.title} {listing.description}" for listing in catalog.listings]
+    given = np.array(catalog.given)
+    train, validation, test = (catalog.rows[split] for split in Split)
+    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    seen = words.fit_transform([texts[row] for row in train])
+    held, tested = (words.transform([texts[row] for row in rows]) for rows in (validation, test))
+    models = [LogisticRegression(C=strength, max_iter=1000).fit(seen, given[train]) for strength in STRENGTHS]
+    best = max(models, key=lambda model: model.score(held, given[validation]))
+    spent_s = time.monotonic() - started_s
+    return judged(
+        catalog,
+        best.classes_,
+        best.predict_proba(held),
+        best.predict_proba(tested),
+        spent_s,
+        best.coef_.size + len(best.classes_),
+    )
+
+
+def judged(
+    catalog: Catalog,
+    classes: NDArray[np.str_],
+    held: NDArray[np.floating],
+    tested: NDArray[np.floating],
+    seconds: float,
+    n_parameters: int,
+) -> Answers:
+    """Probabilities of the validation rows against what sellers said, of the test rows against what is judged by."""
+    validated = classes[held.argmax(1)] == np.array(catalog.given)[catalog.rows[Split.VALIDATION]]
+    first = np.argsort(-tested, 1)[:, :TOP]
+    hits = classes[first] == np.array(catalog.judged)[catalog.rows[Split.TEST]][:, None]
+    return Answers(float(validated.mean()), hits[:, 0], hits.any(1), seconds, n_parameters)
+
+
+def verdict(catalog: Catalog, found: Mapping[str, list[Answers]], seed: int) -> None:
+    """What validation rows would choose, and how far it is from the bag alone on the test rows."""
+    ours = {name: answers for name, answers in found.items() if name != BASELINE and "only" not in name}
+    chosen = max(ours, key=lambda name: float(np.mean([one.validated for one in ours[name]])))
+    highest = max(ours, key=lambda name: float(np.mean([one.hit.mean() for one in ours[name]])))
+    print(f"validation rows would choose: {chosen}; highest on the test rows: {highest}")
+    better = []
+    groups = np.array([catalog.listings[row].group_key for row in catalog.rows[Split.TEST]])
+    for name in ours:
+        if name != BAG:
+            more = [one.hit.mean() - bag.hit.mean() for one, bag in zip(ours[name], ours[BAG], strict=True)]
+            gap = paired_difference(ours[name][0].hit, ours[BAG][0].hit, groups, rng=np.random.default_rng(seed))
+            better += [name] if gap.low > 0 else []
+            print(f"{name} − bag: {np.mean(more):+.3f}, first seed {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]")
+    print(f"better than the bag alone beyond chance: {', '.join(better) or 'nothing'}")
+
+
+def _cells(name: str, found: list[Answers]) -> tuple[str, ...]:
+    columns = ([one.hit.mean() for one in found], [one.near.mean() for one in found], [one.validated for one in found])
+    shown = (f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(found) > 1 else "") for values in columns)
+    return name, *shown, f"{np.mean([one.seconds for one in found]):.1f}", f"{found[0].n_parameters:,}"
+
+
+def _line(name: str, found: list[Answers]) -> str:
+    return " | ".join(_cells(name, found))
+
+
+if __name__ == "__main__":
+    main()
