@@ -28,7 +28,7 @@ COMMANDS = {
     "periods": ("curation.review.insight_commands:periods", "Accuracy and noise by date of listing."),
     "noise": ("curation.review.noise_commands:noise", "Which categories are mislabelled, and as what."),
     "retrain": ("trainer.commands:retrain", "Train, evaluate, pass the gate and release."),
-    "search": ("trainer.search_commands:search", "Search the text branch's cells, and race them."),
+    "search": ("trainer.search.commands:search", "Search the text branch's cells, and race them."),
     "runs": ("curation.release.commands:runs", "Training runs, newest first."),
     "models": ("curation.release.commands:models", "Model versions and which one is live."),
     "promote": ("curation.release.commands:promote", "Make a model version live."),

@@ -100,7 +100,7 @@ class TrainConfig:
                 f"training cannot use architecture={shorten(self.architecture)}; it is empty for the bag alone, {TEXT_CNN}, or "
                 "the cells that `refurbish search --out FILE` wrote, given as architecture=@FILE"
             )
-        from trainer.cells import Genotype, Skeleton  # torch takes seconds to import
+        from trainer.search.cells import Genotype, Skeleton  # torch takes seconds to import
 
         Genotype.from_json(self.architecture)
         Skeleton(self.token_width, self.token_cells)

@@ -13,10 +13,10 @@ from torch.nn import functional
 from curation.catalog.tokens import FIELDS, TokenConfig, Tokenizer, texts_of
 from curation.errors import ConfigError
 from curation.types import Listing
-from trainer.branch import Design, Filters, branch_of
-from trainer.cells import Genotype, Skeleton
 from trainer.config import TEXT_CNN, TrainConfig
-from trainer.examples import Embedded
+from trainer.search.branch import Design, Filters, branch_of
+from trainer.search.cells import Genotype, Skeleton
+from trainer.search.examples import Embedded
 
 LENGTHS = {"title": 20, "description": 36, "attributes": 6}
 """Positions of each field, as where cells are searched; with the price they are 64."""

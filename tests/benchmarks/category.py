@@ -29,8 +29,8 @@ from curation.store.workspace import Workspace
 from curation.types import PATH_SEPARATOR, LabelSource, Split
 from tests.benchmarks.detector import ROOT, STRENGTHS, Catalog, generated, real
 from trainer import data, loop
-from trainer.cells import pool_and_skip, random_genotype
 from trainer.config import TEXT_CNN, TrainConfig
+from trainer.search.cells import pool_and_skip, random_genotype
 from trainer.sequence import tokenizer_of
 
 BASELINE, BAG = "TF-IDF + logistic regression", "bag, photos, numbers"

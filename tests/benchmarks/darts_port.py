@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.cells import AVERAGE, CONVOLUTIONS, MAX, OPERATIONS, SKIP, ZERO
-from trainer.folded import PAIRS, Source
-from trainer.supernet import Cell, Entrance, Space, Supernet
+from trainer.search.cells import AVERAGE, CONVOLUTIONS, MAX, OPERATIONS, SKIP, ZERO
+from trainer.search.folded import PAIRS, Source
+from trainer.search.supernet import Cell, Entrance, Space, Supernet
 
 
 class Halving(nn.Module):

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from tests.benchmarks.darts_port import Port
-from trainer.examples import task_loss
-from trainer.search import Search
+from trainer.search.examples import task_loss
+from trainer.search.loop import Search
 
 
 class PortSearch:

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from curation.console import table
-from trainer.branch import Design, Filters
-from trainer.cells import Skeleton, pool_and_skip, random_genotype
-from trainer.examples import Examples
-from trainer.race import Race, RaceConfig, race
-from trainer.search import search
-from trainer.search_config import SearchConfig, faithful
-from trainer.supernet import Space
+from trainer.search.branch import Design, Filters
+from trainer.search.cells import Skeleton, pool_and_skip, random_genotype
+from trainer.search.config import SearchConfig, faithful
+from trainer.search.examples import Examples
+from trainer.search.loop import search
+from trainer.search.race import Race, RaceConfig, race
+from trainer.search.supernet import Space
 
 N_WORDS, LENGTH, N_KEYS = 400, 24, 8
 NEAR, FAR = (1, 2), (5, 6, 7, 8)

@@ -26,10 +26,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from curation.console import table
 from tests.benchmarks.darts_search import PortSearch
-from trainer.cells import Skeleton
-from trainer.examples import Examples
-from trainer.search import Search, SearchConfig
-from trainer.supernet import Space
+from trainer.search.cells import Skeleton
+from trainer.search.examples import Examples
+from trainer.search.loop import Search, SearchConfig
+from trainer.search.supernet import Space
 
 N_IDS, N_CLASSES, LENGTH, BATCH = 30_000, 6, 64, 256
 FIRST_ORDER_BAR, SECOND_ORDER_BAR, GPU_BAR = 6.0, 13.0, 10.0

@@ -9,9 +9,9 @@ from curation.errors import ConfigError, InputError
 from curation.release import policy, registry
 from curation.store.workspace import Workspace
 from tests.integration.test_retrain import catalog
-from trainer import architecture
-from trainer.architecture import Plan, Work
-from trainer.cells import Genotype
+from trainer.search import architecture
+from trainer.search.architecture import Plan, Work
+from trainer.search.cells import Genotype
 
 TINY = Plan(mode="hashed", n_seeds=1, n_random=1, epochs=1, race_steps=2)
 CPU = torch.device("cpu")

@@ -24,9 +24,9 @@ from curation.types import NO_VIOLATION, LabelSource, Question, Split
 from tests import commands, review_world
 from tests.builders import add, all_listings, photo, record
 from trainer import retrain
-from trainer.cells import random_genotype
 from trainer.commands import shown as training_shown
 from trainer.config import TrainConfig
+from trainer.search.cells import random_genotype
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
 TINY = TrainConfig(n_folds=2, epochs=3, batch=64, text_dim=8, photo_filters=4, photo_dim=4, embedding_rate=0.05)

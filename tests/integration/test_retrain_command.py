@@ -10,8 +10,8 @@ from curation.store.tables import JobRow
 from curation.store.workspace import Workspace
 from tests.commands import run
 from tests.integration.test_retrain import catalog
-from trainer.cells import pool_and_skip
 from trainer.retrain import train_config
+from trainer.search.cells import pool_and_skip
 
 
 def test_enqueue_leaves_one_job(workspace: Workspace) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from curation.errors import ConfigError, InputError
-from trainer.branch import CellBranch, Design, FilterBranch, Filters, TextNetwork, branch_of
-from trainer.cells import Edge, Genotype, Skeleton, pool_and_skip, random_genotype
+from trainer.search.branch import CellBranch, Design, FilterBranch, Filters, TextNetwork, branch_of
+from trainer.search.cells import Edge, Genotype, Skeleton, pool_and_skip, random_genotype
 
 SMALL = Skeleton(width=4, n_cells=3)
 DESIGNS: list[Design] = [Filters(6), pool_and_skip(), *(random_genotype(np.random.default_rng(seed)) for seed in range(4))]

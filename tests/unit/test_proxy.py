@@ -5,9 +5,10 @@ import pytest
 
 from curation.errors import InputError
 from curation.types import LabelSource, Question
-from trainer import data, proxy
+from trainer import data
 from trainer.config import TrainConfig
 from trainer.data import Rows, Targets
+from trainer.search import proxy
 
 
 def targets(n: int, n_flagged: int = 0) -> Targets:

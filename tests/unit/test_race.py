@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from curation.errors import ConfigError, InputError
-from trainer.branch import Design, Filters
-from trainer.cells import Skeleton, pool_and_skip, random_genotype
-from trainer.examples import Examples
-from trainer.race import Entry, RaceConfig, field, race
+from trainer.search.branch import Design, Filters
+from trainer.search.cells import Skeleton, pool_and_skip, random_genotype
+from trainer.search.examples import Examples
+from trainer.search.race import Entry, RaceConfig, field, race
 
 SMALL = Skeleton(width=4, n_cells=3)
 SHAPE = {"n_ids": 30, "n_classes": 2}

@@ -17,10 +17,11 @@ from curation.store.files import FileStore
 from curation.types import LabelSource, Listing
 from tests.unit.test_scorer import listings as odd_listings
 from tests.unit.test_trainer import CONFIG, POLICY, SHAPE, WORDS, listing, rows
-from trainer import architecture, data, loop, onnx, sequence
-from trainer.cells import pool_and_skip, random_genotype
+from trainer import data, loop, onnx, sequence
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.model import Detector
+from trainer.search import architecture
+from trainer.search.cells import pool_and_skip, random_genotype
 from trainer.sequence import DESCRIPTION, TITLE, TokenBranch
 
 CELLS = random_genotype(np.random.default_rng(2), 2).to_json()

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from curation.errors import ConfigError, InputError
 from tests.benchmarks.darts_port import Port
-from trainer.cells import CONVOLUTIONS, Skeleton
-from trainer.examples import Embedded, task_loss
-from trainer.supernet import Architecture, Space, Supernet
+from trainer.search.cells import CONVOLUTIONS, Skeleton
+from trainer.search.examples import Embedded, task_loss
+from trainer.search.supernet import Architecture, Space, Supernet
 
 DOUBLE = torch.float64
 TOLERANCE = 1e-9

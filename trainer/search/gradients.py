@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from curation.errors import ConfigError, RefurbishError, shorten
-from trainer.examples import Examples
+from trainer.search.examples import Examples
 
 N_REHEARSALS = 3
 """Times a batch is computed before it is recorded, so that libraries have made what they keep."""

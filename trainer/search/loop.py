@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from curation.errors import InputError, shorten
-from trainer import search_state
-from trainer.cells import Genotype, Skeleton
-from trainer.curvature import is_rising, largest_eigenvalue
-from trainer.examples import Embedded, Examples, task_loss
-from trainer.found import Epoch, Found, Progress
-from trainer.gradients import Gradients, answering, usable
 from trainer.loop import NotFiniteError
 from trainer.objective import autocast
-from trainer.search_config import SearchConfig, faithful
-from trainer.supernet import Space, Supernet
+from trainer.search import state as saved
+from trainer.search.cells import Genotype, Skeleton
+from trainer.search.config import SearchConfig, faithful
+from trainer.search.curvature import is_rising, largest_eigenvalue
+from trainer.search.examples import Embedded, Examples, task_loss
+from trainer.search.found import Epoch, Found, Progress
+from trainer.search.gradients import Gradients, answering, usable
+from trainer.search.supernet import Space, Supernet
 
 __all__ = ["Epoch", "Found", "Progress", "Search", "SearchConfig", "faithful", "search"]
 
@@ -251,13 +251,13 @@ class Search:
         history = [epoch.to_json() for epoch in self.history]
         about = {"about": self._about(), "step": self.step, "losses": self.losses, "history": history}
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        tensors.update(search_state.of_optimizer("descent", self.descent))
-        tensors.update(search_state.of_optimizer("adam", self.adam))
-        search_state.write(path, about, tensors)
+        tensors.update(saved.of_optimizer("descent", self.descent))
+        tensors.update(saved.of_optimizer("adam", self.adam))
+        saved.write(path, about, tensors)
 
     def load(self, path: Path) -> None:
         """Go on from what was saved. Raises NotFoundError, and InputError when it is the state of another search."""
-        told, tensors = search_state.read(path)
+        told, tensors = saved.read(path)
         wanted = json.loads(json.dumps(self._about()))
         differing = [key for key, value in wanted.items() if told["about"].get(key) != value]
         if differing:
@@ -265,8 +265,8 @@ class Search:
             raise InputError(f"{path} is the state of another search (saved: {shown}); search with the same, or remove it")
         try:
             self.network.load_state_dict({name[8:]: value for name, value in tensors.items() if name.startswith("network.")})
-            search_state.into_optimizer("descent", self.descent, tensors)
-            search_state.into_optimizer("adam", self.adam, tensors)
+            saved.into_optimizer("descent", self.descent, tensors)
+            saved.into_optimizer("adam", self.adam, tensors)
             self.history = [Epoch.from_json(epoch) for epoch in told["history"]]
             self.step, self.losses = int(told["step"]), [(lost, searched) for lost, searched in told["losses"]]
         except (RuntimeError, KeyError, TypeError, ValueError) as error:

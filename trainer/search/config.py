@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 
 from curation.errors import ConfigError, shorten
-from trainer.supernet import Space
+from trainer.search.supernet import Space
 
 OPTIMIZERS = ("adamw", "sgd")
 

@@ -1,7 +1,8 @@
-"""The branch that is built of a genotype, cells of chosen operations around one skeleton (see `trainer.cells`); its rival.
+"""The branch that is built of a genotype, cells of chosen operations around one skeleton (see `trainer.search.cells`); its rival.
 
-Positions that do not count are 0 in every state and enter no statistic, so that the length a batch is padded to changes
-nothing. The operations are those of `trainer.folded`, normalised with weights of their own and, in use, by running statistics.
+Positions that do not count are 0 in every state and enter no statistic, so that the length a batch is padded to
+changes nothing. The operations are those of `trainer.search.folded`, normalised with weights of their own and, in
+use, by running statistics.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import ConfigError
-from trainer.cells import AVERAGE, CONVOLUTIONS, MAX, N_INPUTS, SKIP, Edge, Genotype, Skeleton, check_inputs
-from trainer.examples import Embedded
+from trainer.search.cells import AVERAGE, CONVOLUTIONS, MAX, N_INPUTS, SKIP, Edge, Genotype, Skeleton, check_inputs
+from trainer.search.examples import Embedded
 
 EPSILON = 1e-5
 MOMENTUM = 0.1

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.cells import CONVOLUTIONS, OPERATIONS
+from trainer.search.cells import CONVOLUTIONS, OPERATIONS
 
 EPSILON = 1e-5
 TAPS = (-4, -2, 0, 2, 4, -1, 1)

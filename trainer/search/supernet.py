@@ -1,6 +1,6 @@
 """The searchable network: every operation on every edge, mixed by architecture weights (DARTS, equations 2 and 3).
 
-Written state by state instead of edge by edge: what a state adds to all later nodes is one product (`trainer.folded`). The
+Written state by state instead of edge by edge: what a state adds to all later nodes is one product (`trainer.search.folded`). The
 gradients are those of the network written with one module an edge.
 
 Partial channels (PC-DARTS, Xu et al., ICLR 2020): a quarter of a state's channels goes through the operations, the others
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import ConfigError
-from trainer.cells import MAX_NODES, N_INPUTS, OPERATIONS, READ_OUTS, SKIP, ZERO, Edge, Genotype, Skeleton, check_inputs
-from trainer.folded import AT, Lanes, Source, normalised
+from trainer.search.cells import MAX_NODES, N_INPUTS, OPERATIONS, READ_OUTS, SKIP, ZERO, Edge, Genotype, Skeleton, check_inputs
+from trainer.search.folded import AT, Lanes, Source, normalised
 
 
 @dataclass(frozen=True, slots=True)

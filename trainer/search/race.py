@@ -18,11 +18,11 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
 from curation.errors import ConfigError, InputError, shorten
-from trainer.branch import Design, Filters, TextNetwork
-from trainer.cells import Genotype, Skeleton, pool_and_skip, random_genotype
-from trainer.examples import UNKNOWN, Examples, task_loss
-from trainer.gradients import answering, usable
 from trainer.objective import autocast
+from trainer.search.branch import Design, Filters, TextNetwork
+from trainer.search.cells import Genotype, Skeleton, pool_and_skip, random_genotype
+from trainer.search.examples import UNKNOWN, Examples, task_loss
+from trainer.search.gradients import answering, usable
 
 POOL_AND_SKIP, TEXT_CNN = "pool and skip", "TextCNN"
 

@@ -11,8 +11,8 @@ from curation.store.workspace import utc_now
 from curation.types import Question
 
 if TYPE_CHECKING:
-    from trainer.found import Progress
-    from trainer.race import Entry
+    from trainer.search.found import Progress
+    from trainer.search.race import Entry
 
 
 @console.command("search", example="refurbish search --budget 45 --out cells.json --svg cells.svg")
@@ -50,8 +50,8 @@ def search(
     as_json: bool,
 ) -> None:
     """Search the cells of a text branch, and race them against random cells, pooling and a TextCNN."""
-    from trainer import architecture  # torch takes seconds to import
     from trainer.detect import device_of
+    from trainer.search import architecture  # torch takes seconds to import
 
     workspace = session.workspace()
     plan = architecture.Plan(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.cells import Genotype
+from trainer.search.cells import Genotype
 
 
 @dataclass(frozen=True, slots=True)

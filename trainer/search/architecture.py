@@ -20,20 +20,20 @@ from curation.release import policy, registry, snapshot
 from curation.store.workspace import Workspace
 from curation.types import Question, Split
 from trainer import data
-from trainer.branch import Design
-from trainer.cells import Genotype
 from trainer.config import TrainConfig
 from trainer.detect import device_words
-from trainer.drawing import drawing
 from trainer.evaluate import plain
-from trainer.examples import Examples
-from trainer.found import Found, Progress
-from trainer.proxy import Proxy, proxy
-from trainer.race import POOL_AND_SKIP, TEXT_CNN, Entry, Race, RaceConfig, field, race
 from trainer.rows import SnapshotRows, load
-from trainer.search import search
-from trainer.search_config import SearchConfig, faithful
-from trainer.supernet import Space
+from trainer.search.branch import Design
+from trainer.search.cells import Genotype
+from trainer.search.config import SearchConfig, faithful
+from trainer.search.drawing import drawing
+from trainer.search.examples import Examples
+from trainer.search.found import Found, Progress
+from trainer.search.loop import search
+from trainer.search.proxy import Proxy, proxy
+from trainer.search.race import POOL_AND_SKIP, TEXT_CNN, Entry, Race, RaceConfig, field, race
+from trainer.search.supernet import Space
 
 KIND = "search"
 LENGTHS = {"title": 20, "description": 36, "attributes": 6}

@@ -1,0 +1,1 @@
+"""The search of the text branch: cells, supernet, the two loops, the race of what was found."""
