@@ -15,7 +15,7 @@ from curation.errors import InputError
 from curation.types import LabelSource, Listing, split_violations
 from trainer.config import TrainConfig
 from trainer.image import PhotoStem
-from trainer.model import Batch, mean_view
+from trainer.model import Batch
 from trainer.text import N_TEXT_BLOCKS, TextBranch
 
 Rows = NDArray[np.int64]  #: row numbers
@@ -196,11 +196,12 @@ class Table:
     @torch.no_grad()
     def photos(self, rows: Rows) -> NDArray[np.float32]:
         """Mean view (B, F) of these rows, 0 without photos."""
-        parts = torch.split(torch.from_numpy(rows).to(self.device), WEIGHED_ROWS)
-        means = [
-            mean_view(self._views[index].float(), (index > 0).float()) for index in (self._index[part].long() for part in parts)
-        ]
-        found: NDArray[np.float32] = torch.cat(means).cpu().numpy()
+        index = self._index[torch.from_numpy(rows).to(self.device)].long()
+        at, column = torch.nonzero(index, as_tuple=True)
+        totals = torch.zeros(len(rows), self._views.shape[1], device=self.device)
+        for some, photos in zip(torch.split(at, WEIGHED_ROWS), torch.split(index[at, column], WEIGHED_ROWS), strict=True):
+            totals.index_add_(0, some, self._views[photos].float())
+        found: NDArray[np.float32] = (totals / (index > 0).sum(1, keepdim=True).clamp_min(1)).cpu().numpy()
         return found
 
     def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:

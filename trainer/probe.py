@@ -91,7 +91,7 @@ def _components(photos: NDArray[np.floating], there: NDArray[np.bool_]) -> Float
     centred = sample - sample.mean(0)
     values, vectors = np.linalg.eigh(centred @ centred.T)
     kept = slice(-1, -N_COMPONENTS - 1, -1)
-    directions = (vectors[:, kept].T @ centred) / np.sqrt(np.maximum(values[kept], 1e-6))[:, None]
+    directions = (np.ascontiguousarray(vectors[:, kept].T) @ centred) / np.sqrt(np.maximum(values[kept], 1e-6))[:, None]
     found = (photos - sample.mean(0)) @ directions.T
     return np.asarray(found / max(float(found[there].std()), 1e-9), np.float64)
 

@@ -219,17 +219,21 @@ def _state(objective: object, world: World) -> tuple[Labels | None, float]:
         ring = objective.history.ring
         return objective.corrected.numpy()[train], ring.element_size() * ring.shape[1]
     if isinstance(objective, Refurbish) and objective.config.read_channel:
-        best = objective.targets.classes[train].gather(1, objective.targets.p[train].argmax(1, keepdim=True))[:, 0].numpy()
-        return best, 12 * objective.targets.p.shape[1]
+        best = objective.targets.classes[train, 0].long().numpy()
+        return best, objective.targets.classes.element_size() * objective.targets.p.shape[1] + 4 * objective.targets.p.shape[1]
     if isinstance(objective, Refurbish):
         return None, 4 * objective.memory.p.shape[1]
     return None, 0.0
 
 
-def plain(world: World, seed: int) -> Outcome:
+def plain(decided: bool) -> Method:
     """All epochs, nobody to stop it."""
-    config = replace(PLAIN, seed=seed)
-    return _fitted(world, world.table(world.given, config), config, world.rows(Split.TRAIN), np.zeros(0, np.int64))
+
+    def run(world: World, seed: int) -> Outcome:
+        config = replace(PLAIN, seed=seed)
+        return _fitted(world, world.table(world.given, config), config, world.learnt(decided)[0], np.zeros(0, np.int64))
+
+    return run
 
 
 def configured(config: TrainConfig, *, decided: bool = False, is_true: bool = False) -> Method:
@@ -299,10 +303,10 @@ def accuracy(world: World, probs: NDArray[np.floating]) -> float:
 
 OURS = TrainConfig()
 ELR = TrainConfig(read_channel=False, mixup=0.0, early_learning=3.0, photo_dropout=0.7)
-MIXUP = TrainConfig(read_channel=False, early_learning=0.0)
-ELR_MIXUP = TrainConfig(read_channel=False, early_learning=3.0)
+MIXUP = TrainConfig(read_channel=False, early_learning=0.0, mixup=1.0)
+ELR_MIXUP = TrainConfig(read_channel=False, early_learning=3.0, mixup=1.0)
 METHODS: dict[str, Method] = {
-    "cross-entropy": plain,
+    "cross-entropy": plain(decided=False),
     "… and early stopping": configured(PLAIN),
     "mixup": configured(MIXUP),
     "small loss": small_loss,
@@ -313,11 +317,12 @@ METHODS: dict[str, Method] = {
     "ELR + mixup": configured(ELR_MIXUP),
     "cleanlab prune": pruned,
     "+ cross-entropy": configured(PLAIN, decided=True),
+    "+ cross-entropy, all epochs": plain(decided=True),
     "+ ELR + mixup": configured(ELR_MIXUP, decided=True),
     "+ ours": configured(OURS, decided=True),
     "+ ours without ELR": configured(replace(OURS, early_learning=0.0), decided=True),
-    "+ ours without mixup": configured(replace(OURS, mixup=0.0), decided=True),
-    "+ ours, targets only": configured(replace(OURS, early_learning=0.0, mixup=0.0, photo_dropout=0.7), decided=True),
+    "+ ours and mixup": configured(replace(OURS, mixup=1.0), decided=True),
+    "+ ours, targets only": configured(replace(OURS, early_learning=0.0, photo_dropout=0.7), decided=True),
     "+ ours, only the surest": configured(replace(OURS, repair_doubt=0.8), decided=True),
     "ours, decided not learnt": configured(OURS),
     "ours, nothing decided": untold,

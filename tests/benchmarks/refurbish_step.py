@@ -23,7 +23,7 @@ from curation.console import table
 from trainer.config import TrainConfig
 from trainer.data import Wanted
 from trainer.objective import largest, most_probable
-from trainer.refurbish import Memory, Targets
+from trainer.refurbish import Largest, Memory, Targets
 from trainer.selfie import History, Selfie
 
 N_ROWS = 128
@@ -113,10 +113,11 @@ def selfie(world: World, config: TrainConfig) -> Selfie:
     return found
 
 
-def targets() -> Targets:
+def targets(n_classes: int) -> Targets:
     """Eight classes a listing."""
-    classes = torch.zeros(N_LISTINGS, 8, dtype=torch.int64)
-    return Targets(classes, torch.full(classes.shape, 1 / 8))
+    rng = np.random.default_rng(2)
+    classes = rng.integers(n_classes - 8, size=(N_LISTINGS, 1)) + np.arange(8)
+    return Targets(torch.from_numpy(classes).to(torch.int16), torch.full(classes.shape, 1 / 8, dtype=torch.float16))
 
 
 def agree(world: World, config: TrainConfig) -> bool:
@@ -145,18 +146,20 @@ def authors(world: World, config: TrainConfig) -> Callable[[], object]:
 def steps(world: World) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
     config = TrainConfig(recipe="selfie", selfie_history=Q)
-    ours, looked_up, memory = selfie(world, config), targets(), Memory(N_LISTINGS, world.n_classes, 0.5, CPU)
-    rows, probs = world.wanted.rows, world.log_probs.exp()
+    ours, looked_up = selfie(world, config), targets(world.n_classes)
+    memory, largest_few = Memory(looked_up.classes, 0.5), Largest(N_LISTINGS, world.n_classes, 0.5, CPU)
+    rows, log_probs, probs = world.wanted.rows, world.log_probs, world.log_probs.exp()
     k = memory.p.shape[1]
     return {
         "default: look up the targets": lambda: looked_up.of_rows(rows),
+        "… early learning: update the memory": lambda: memory.update(rows, log_probs),
         "SELFIE: record, certainty, clean": lambda: ours.refurbish(world.wanted, world.predicted, world.losses),
         "… record": lambda: ours.history.record(rows, world.predicted),
         "… certainty": lambda: ours.history.certainty(rows),
         "SELFIE, authors' way": authors(world, config),
         "the predictions: argmax over K": lambda: most_probable(world.log_probs),
         "… torch.argmax": lambda: world.log_probs.argmax(1),
-        "early learning: update the memory": lambda: memory.update(rows, probs),
+        "early learning where nothing names candidates": lambda: largest_few.update(rows, log_probs),
         "… of it the 8 largest of K": lambda: largest(probs, k),
         "… torch.topk": lambda: probs.topk(k, 1),
         "… to look once at each of K": lambda: probs.amax(1),
@@ -189,7 +192,7 @@ def main() -> None:
     print(f"milliseconds per {N_ROWS} rows, one thread, median (fastest tenth); the bar of a refurbish step is {BAR_MS} ms")
     print(table(rows, ("", *(f"{n_classes:,} classes" for n_classes in options.classes))))
     print("SELFIE and the authors' way choose the same:", ", ".join("yes" if agree(world, config) else "NO" for world in worlds))
-    sizes = [(History(1, n, Q, CPU), Memory(1, n, 0.5, CPU)) for n in options.classes]
+    sizes = [(History(1, n, Q, CPU), Largest(1, n, 0.5, CPU)) for n in options.classes]
     bytes_of = [(h.ring.nbytes, m.classes.nbytes + m.p.nbytes) for h, m in sizes]
     print("bytes a listing, SELFIE and early learning:", ", ".join(f"{one} and {other}" for one, other in bytes_of))
 

@@ -17,7 +17,7 @@ from tests.unit.test_trainer import CONFIG, table
 from trainer import evidence, loop, probe
 from trainer.config import TrainConfig
 from trainer.data import Table
-from trainer.refurbish import Memory, Refurbish, Targets
+from trainer.refurbish import Largest, Memory, Refurbish, Targets
 from trainer.selfie import History, Selfie
 
 CPU = torch.device("cpu")
@@ -101,14 +101,38 @@ def test_every_recipe_trains_and_repeats_itself(tmp_path: Path, recipe: str) -> 
 def test_the_memory_is_the_running_mean_of_its_largest_classes() -> None:
     """With few classes it equals the dense target of the paper."""
     rng = torch.Generator().manual_seed(0)
-    memory, dense = Memory(4, 5, 0.7, CPU), torch.zeros(4, 5)
+    memory, dense = Largest(4, 5, 0.7, CPU), torch.zeros(4, 5)
     for _ in range(6):
-        probs = torch.softmax(torch.randn(4, 5, generator=rng), 1)
-        dense = 0.7 * dense + 0.3 * probs
-        classes, p = memory.update(torch.arange(4), probs)
+        log_probs = torch.log_softmax(torch.randn(4, 5, generator=rng), 1)
+        dense = 0.7 * dense + 0.3 * log_probs.exp()
+        classes, p = memory.update(torch.arange(4), log_probs)
     found = torch.zeros(4, 5).scatter_(1, classes, p)
     assert torch.allclose(found, dense, atol=2e-3)
-    assert Memory(1, 14_000, 0.7, CPU).classes.element_size() * 8 + 16 <= 32
+    assert Largest(1, 14_000, 0.7, CPU).classes.element_size() * 8 + 16 <= 32
+
+
+def test_the_memory_of_candidates_is_the_running_mean_of_theirs() -> None:
+    """Of two classes a row it keeps what the dense target of the paper says of them."""
+    rng = torch.Generator().manual_seed(0)
+    candidates = torch.tensor([[0, 3], [4, 1]], dtype=torch.int16)
+    memory, dense = Memory(candidates, 0.7), torch.zeros(2, 5)
+    for _ in range(6):
+        log_probs = torch.log_softmax(torch.randn(2, 5, generator=rng), 1)
+        dense = 0.7 * dense + 0.3 * log_probs.exp()
+        classes, p = memory.update(torch.arange(2), log_probs)
+    assert torch.equal(classes, candidates.long())
+    assert torch.allclose(p, dense.gather(1, classes), atol=2e-3)
+
+
+def test_a_row_has_each_class_once_and_its_target_first(tmp_path: Path) -> None:
+    """Whether it is refurbished, or taken as it was said."""
+    made, _ = noisy(tmp_path)
+    train = np.arange(120)
+    loop.start(made, train, CONFIG)
+    for doubt in (0.0, 0.8):
+        targets = Refurbish(made, train, replace(CONFIG, repair_doubt=doubt)).targets
+        assert (targets.classes.sort(1).values.diff(dim=1) > 0).all()
+        assert (targets.p[:, :1] >= targets.p).all() and torch.allclose(targets.p.float().sum(1), torch.ones(120), atol=2e-3)
 
 
 def test_a_history_is_certain_when_its_predictions_agree() -> None:

@@ -21,7 +21,7 @@ from trainer import loop, state
 from trainer.config import TrainConfig
 from trainer.data import Table
 from trainer.objective import CrossEntropy
-from trainer.refurbish import Memory, Refurbish
+from trainer.refurbish import Largest, Memory, Refurbish
 from trainer.selfie import EMPTY, MAX_HISTORY, History, Selfie
 from trainer.state import State
 
@@ -51,12 +51,12 @@ def laid(found: State, made: Table, q: int = 3) -> History:
     return history
 
 
-def remembered(made: Table, steps: int = 4) -> Memory:
+def remembered(made: Table, steps: int = 4) -> Largest:
     """A memory of random predictions."""
     rng = torch.Generator().manual_seed(0)
-    memory = Memory(len(made), len(made.targets.classes), 0.7, CPU)
+    memory = Largest(len(made), len(made.targets.classes), 0.7, CPU)
     for _ in range(steps):
-        memory.update(torch.arange(len(made)), torch.softmax(torch.randn(len(made), 3, generator=rng), 1))
+        memory.update(torch.arange(len(made)), torch.log_softmax(torch.randn(len(made), 3, generator=rng), 1))
     return memory
 
 
@@ -79,7 +79,7 @@ def test_rows_are_found_by_their_refs(tmp_path: Path) -> None:
     other = table(tmp_path, found=[listing(at, list(WORDS)[at % 3]) for at in (20, *reversed(range(N)))])
     ring = laid(history.state(made), other).ring
     assert torch.equal(ring[1:], history.ring.flip(0)) and (ring[0] == EMPTY).all()
-    resumed = Memory(N + 1, 3, 0.7, CPU)
+    resumed = Largest(N + 1, 3, 0.7, CPU)
     resumed.resume(other, memory.state(made))
     assert torch.equal(resumed.p[1:], memory.p.flip(0)) and torch.equal(resumed.classes[1:], memory.classes.flip(0))
     assert not resumed.p[0].any()
@@ -106,7 +106,7 @@ def test_means_of_a_class_that_is_gone_are_forgotten(tmp_path: Path) -> None:
     made = table(tmp_path, N)
     memory = remembered(made)
     other = changed(made, classes=("Books / Novels", *made.targets.classes[1:]))
-    resumed = Memory(N, 3, 0.7, CPU)
+    resumed = Largest(N, 3, 0.7, CPU)
     resumed.resume(other, memory.state(made))
     kept = made.targets.category != 0
     dense = [torch.zeros(N, 3).scatter_(1, one.classes.long(), one.p.float())[kept] for one in (memory, resumed)]
@@ -150,8 +150,8 @@ def test_a_row_takes_at_most_32_bytes(tmp_path: Path, n_classes: int) -> None:
     """In memory and in the file, for any number of classes that two bytes can tell apart, the last one too."""
     made = table(tmp_path, N)
     made = changed(made, classes=tuple(f"c{at:05}" for at in range(n_classes)), category=np.full(N, n_classes - 1))
-    history, memory = full(made, MAX_HISTORY), Memory(N, n_classes, 0.5, CPU)
-    memory.update(torch.arange(N), torch.eye(n_classes)[torch.full((N,), n_classes - 1)])
+    history, memory = full(made, MAX_HISTORY), Largest(N, n_classes, 0.5, CPU)
+    memory.update(torch.arange(N), torch.eye(n_classes).log()[torch.full((N,), n_classes - 1)])
     assert history.ring.nbytes <= 32 * N and memory.classes.nbytes + memory.p.nbytes <= 32 * N
     assert history.certainty(torch.arange(N))[0].tolist() == [n_classes - 1] * N == memory.classes[:, 0].tolist()
     assert all(one.state(made).row_bytes <= 32 and len(one.state(made)) == N for one in (history, memory))
@@ -225,13 +225,22 @@ def test_a_resumed_objective_equals_one_that_never_stopped(tmp_path: Path) -> No
     assert torch.equal(second.history.ring, whole.history.ring) and torch.equal(second.corrected, whole.corrected)
 
 
+def test_what_was_remembered_of_candidates_is_found_by_class(tmp_path: Path) -> None:
+    """In another order of the candidates; a class that is none any longer is forgotten, a new one starts empty."""
+    made, rows = table(tmp_path, N), torch.arange(N)
+    first, second = (Memory(torch.tensor([one] * N, dtype=torch.int16), 0.5) for one in ([2, 0], [1, 2]))
+    first.update(rows, torch.tensor([[0.3, 0.2, 0.5]]).log().expand(N, 3))
+    second.resume(made, first.state(made))
+    assert torch.equal(second.p, torch.tensor([[0.0, 0.25]], dtype=torch.float16).expand(N, 2))
+
+
 def test_a_resumed_memory_equals_one_that_never_stopped(tmp_path: Path) -> None:
     """The running means go on where they were."""
     made, rng = table(tmp_path, N), torch.Generator().manual_seed(1)
-    whole, second = remembered(made), Memory(N, 3, 0.7, CPU)
+    whole, second = remembered(made), Largest(N, 3, 0.7, CPU)
     second.resume(made, whole.state(made))
-    probs = torch.softmax(torch.randn(N, 3, generator=rng), 1)
-    for ours, theirs in zip(second.update(torch.arange(N), probs), whole.update(torch.arange(N), probs), strict=True):
+    log_probs = torch.log_softmax(torch.randn(N, 3, generator=rng), 1)
+    for ours, theirs in zip(second.update(torch.arange(N), log_probs), whole.update(torch.arange(N), log_probs), strict=True):
         assert torch.equal(ours, theirs)
 
 
