@@ -139,7 +139,7 @@ class FeatureCache:
         handle, part = tempfile.mkstemp(dir=self.root, prefix=".part-")
         with os.fdopen(handle, "wb") as file:
             np.save(file, segment, allow_pickle=False)
-        path = self.root / f"{self.name}-{keys.min().decode()[:16]}-{len(keys)}.npy"
+        path = self.root / f"{self.name}-{min(keys.tolist()).decode()[:16]}-{len(keys)}.npy"
         os.replace(part, path)
         self._segments.append(np.load(path, mmap_mode="r", allow_pickle=False))
 

@@ -15,7 +15,7 @@ BATCH = 512
 @torch.no_grad()
 def answers(detector: Detector, table: Table, rows: Rows) -> dict[str, NDArray[np.int64]]:
     """The class (n,) that each view's head chooses for these rows, -1 without that view; `joint` is what is served."""
-    heads = detector.eval().auxiliary or {}
+    heads: Any = detector.eval().auxiliary
     found: dict[str, list[NDArray[np.int64]]] = {}
     for at in range(0, len(rows), BATCH):
         seen = detector.look(table.batch(rows[at : at + BATCH]))
