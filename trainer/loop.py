@@ -19,7 +19,7 @@ from trainer import backbone, recipes, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem, SideBySide, Stem
-from trainer.model import Detector
+from trainer.model import HAS_PRICE, Detector
 from trainer.objective import Objective, autocast
 from trainer.state import State
 from trainer.text import idf
@@ -145,6 +145,7 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     numeric = torch.from_numpy(table.features.numeric[train])
     detector.numeric_mean.copy_(numeric.mean(0))
     detector.numeric_std.copy_(numeric.std(0, correction=0) + 1e-2)
+    detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
     _set_violations(detector.eval(), table, train, config)
@@ -154,7 +155,7 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
 @torch.no_grad()
 def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
     wanted = table.targets
-    numbers = (torch.from_numpy(table.features.numeric[rows]).to(table.device) - detector.numeric_mean) / detector.numeric_std
+    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
     found = violations.fit(
         table.sparse(rows, detector.text.direct_scale),
         table.photos(rows),

@@ -20,6 +20,7 @@ from trainer.sequence import TokenBranch
 from trainer.text import TextBranch
 
 ABSENT_LOGIT = -1e4
+HAS_PRICE = NUMERIC.index("has_price")
 PHOTOS = "photos"
 TEXT_VIEWS = {"title": 0, "attributes": 2}
 """Auxiliary heads over text, and which of PARTS each reads. Attributes are the seller's own words about the kind of thing."""
@@ -65,6 +66,7 @@ class Detector(nn.Module):
 
     numeric_mean: Tensor
     numeric_std: Tensor
+    is_price: Tensor
     log_temperature: Tensor
 
     def __init__(
@@ -97,6 +99,7 @@ class Detector(nn.Module):
         self.register_buffer("numeric_mean", torch.zeros(len(NUMERIC)))
         self.register_buffer("numeric_std", torch.ones(len(NUMERIC)))
         self.register_buffer("log_temperature", torch.zeros(()))
+        self.register_buffer("is_price", torch.tensor([name == "log_price" for name in NUMERIC]), persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Category log-probabilities (B, K) and violation logits (B, V)."""
@@ -106,7 +109,7 @@ class Detector(nn.Module):
 
     def answer(self, joint: Tensor, direct: Tensor, numeric: Tensor, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The heads, over the joint embedding (B, D) and over what the violations are read from."""
-        plain = torch.cat([mean_view(views.float(), mask), self._scaled(numeric)], 1)
+        plain = torch.cat([mean_view(views.float(), mask), self.scaled(numeric)], 1)
         return self.category(joint), direct + self.violation(plain).float()
 
     def embed(self, batch: Batch) -> Tensor:
@@ -139,7 +142,7 @@ class Detector(nn.Module):
         return self._fused(pooled, self.photo(views.float(), mask), numeric, sequence)
 
     def _fused(self, pooled: Tensor, photo: Tensor, numeric: Tensor, sequence: Tensor | None) -> Tensor:
-        parts = [pooled, photo, self.numbers(self._scaled(numeric))]
+        parts = [pooled, photo, self.numbers(self.scaled(numeric))]
         found: Tensor = self.fusion(parts if sequence is None else [*parts, sequence])
         return found
 
@@ -147,8 +150,11 @@ class Detector(nn.Module):
         """What the token branch makes of them, None without one."""
         return self.sequence(tokens, fields) if self.sequence is not None else None
 
-    def _scaled(self, numeric: Tensor) -> Tensor:
-        return (numeric - self.numeric_mean) / self.numeric_std
+    def scaled(self, numeric: Tensor) -> Tensor:
+        """(B, 5) numbers on the scale of the training rows; a price that is missing is an average one, and its flag says so."""
+        scaled = (numeric - self.numeric_mean) / self.numeric_std
+        there = torch.where(self.is_price, numeric[:, HAS_PRICE : HAS_PRICE + 1], torch.ones_like(numeric))
+        return scaled * there
 
     def probabilities(self, answer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Category probabilities at the fitted temperature, (B, K), and violation probabilities (B, V)."""
@@ -193,7 +199,8 @@ class Exportable(nn.Module):
         token_fields: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         detector, mask = self.detector, (photo_index > 0).float()
-        views = detector.stem(photos)[photo_index.long()]
+        seen = detector.stem(photos[1:])  # the first one is blank, and masked wherever it is pointed to
+        views = torch.cat([seen.new_zeros(1, detector.stem.width), seen])[photo_index.long()]
         pooled, direct = detector.text.padded(ids, counts)
         joint = detector.joint(pooled, numeric, views, mask, detector.read(tokens, token_fields))
         return *detector.probabilities(detector.answer(joint, direct, numeric, views, mask)), joint

@@ -166,3 +166,11 @@ def test_all_may_be_hidden_in_training(tmp_path: Path) -> None:
     made = full(tmp_path)
     fitted = loop.fit(made, rows(12), rows(0), config=replace(FEW, **shares))  # type: ignore[arg-type]
     assert np.isfinite(loop.predict(fitted.detector, made, rows(12))[0]).all()
+
+
+def test_a_missing_price_is_no_outlier(tmp_path: Path) -> None:
+    """Where all training rows have a price, one without is an average price and a flag, not a hundred deviations away."""
+    made = full(tmp_path)
+    detector = loop.start(made, rows(12), CONFIG)
+    scaled = detector.scaled(without(made.batch(rows(12)), "price").numeric)
+    assert scaled.abs().max() < 4 and not scaled[:, NUMERIC.index("log_price")].any()
