@@ -46,6 +46,7 @@ class Backbone(Stem):
     def __init__(self, network: nn.Module, width: int, cache: "FeatureCache", mean: Any = MEAN, std: Any = STD) -> None:
         super().__init__()
         self.network, self.width, self.cache = network.requires_grad_(False), width, cache
+        self.takes_none = isinstance(network, resnet.ResNet)  # a vision transformer's reshapes do not bear it
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
         self.register_buffer("mean", torch.zeros(width))

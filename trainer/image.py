@@ -32,6 +32,7 @@ class Stem(nn.Module):
     """What looks at photos before anything is trained: (P, px, px, 3) uint8 → (P, width) float. It sees no label."""
 
     width: int
+    takes_none = False  #: an exported one answers no rows for no photos, and is dear enough to make use of it
 
     def encode(self, photos: NDArray[np.uint8]) -> Tensor:
         """All photos, a batch at a time, as half floats on the stem's device."""
@@ -106,6 +107,7 @@ class SideBySide(Stem):
         super().__init__()
         self.width = sum(part.width for part in parts)
         self.parts = nn.ModuleList(parts)
+        self.takes_none = parts[-1].takes_none  # patch filters come first, and bear it
 
     def forward(self, photos: Tensor) -> Tensor:
         return torch.cat([part(photos) for part in self._stems], 1)

@@ -181,6 +181,14 @@ def mean_view(views: Tensor, mask: Tensor) -> Tensor:
     return (views * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
 
+def _looked(stem: Stem, photos: Tensor) -> Tensor:
+    """(1 + P, F); the first photo is blank and masked wherever it is pointed to, so that a dear stem need not look at it."""
+    if not stem.takes_none:
+        return stem(photos)  # type: ignore[no-any-return]
+    seen = stem(photos[1:])
+    return torch.cat([seen.new_zeros(1, stem.width), seen])
+
+
 class Exportable(nn.Module):
     """The detector as it is served: raw inputs in, probabilities and the joint embedding out."""
 
@@ -199,8 +207,7 @@ class Exportable(nn.Module):
         token_fields: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         detector, mask = self.detector, (photo_index > 0).float()
-        seen = detector.stem(photos[1:])  # the first one is blank, and masked wherever it is pointed to
-        views = torch.cat([seen.new_zeros(1, detector.stem.width), seen])[photo_index.long()]
+        views = _looked(detector.stem, photos)[photo_index.long()]
         pooled, direct = detector.text.padded(ids, counts)
         joint = detector.joint(pooled, numeric, views, mask, detector.read(tokens, token_fields))
         return *detector.probabilities(detector.answer(joint, direct, numeric, views, mask)), joint
