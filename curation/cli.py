@@ -34,6 +34,7 @@ COMMANDS = {
     "promote": ("curation.release.commands:promote", "Make a model version live."),
     "rollback": ("curation.release.commands:rollback", "Make the previous model live again."),
     "export": ("curation.release.commands:export", "Write a cleaned, versioned dataset."),
+    "embed": ("curation.release.embed_commands:embed", "Listings as vectors; the neighbours of one."),
     "serve": ("webhooks.commands:serve", "Run the web service."),
     "worker": ("curation.worker:worker", "Run the jobs."),
 }

@@ -83,10 +83,15 @@ def shown(report: Mapping[str, Any]) -> str:
         ("doubted labels", f"{folds['n_issues']:,} categories, {folds['n_violation_issues']:,} violations"),
         ("fit", f"best epoch {fit['best_epoch']} of {fit['epochs']}, temperature {fit['temperature']:.2f}"),
     ]
+    rows += [(f"{name} alone", _viewed(view)) for name, view in fit["views"].items() if name != "joint" and view["n"]]
     rows += [(name, _judged(report[name])) for name in ("champion", "challenger")]
     rows += [(f"flagging {name}", words) for name, words in flagging(report)]
     rows.append(("seconds", ", ".join(f"{name} {spent:.1f}" for name, spent in report["seconds"].items())))
     return console.table(rows, ("what", "found"))
+
+
+def _viewed(found: Mapping[str, Any]) -> str:
+    return f"right on {found['accuracy']:.1%} of {found['n']:,} validation rows, as all inputs on {found['agreement']:.1%}"
 
 
 def _judged(found: Mapping[str, Any] | None) -> str:

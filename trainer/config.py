@@ -12,7 +12,10 @@ from curation.errors import ConfigError, shorten
 RECIPES = ("refurbish", "selfie", "cross_entropy")
 FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
+BALANCES = ("none", "sqrt", "inverse")
 TEXT_CNN = "textcnn"
+BACKBONE = "backbone"
+SMALLEST_PX, LARGEST_PX = 16, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,9 @@ class TrainConfig:
 
     text_dim: int = 96  #: width of an n-gram embedding
     photo_filters: int = 64  #: patch filters learnt without labels; twice as many channels
+    photo_px: int = 48  #: side of a photo as it is read
+    backbone: str = ""  #: frozen network for photos: none, a file of ResNet weights, timm:NAME@FILE or transformers:FOLDER
+    backbone_alone: bool = False  #: instead of the patch filters, not beside them
     photo_dim: int = 32  #: width of a photo's vector
     numeric_dim: int = 16  #: width of the price and length vector
     text_dropout: float = 0.3  #: share of the pooled text vector that is dropped in training
@@ -39,6 +45,8 @@ class TrainConfig:
     hide_title: float = 0.05  #: share of training rows whose title is hidden
     hide_description: float = 0.1  #: … whose description is hidden
     hide_photos: float = 0.15  #: … whose photos are hidden
+    hide_attributes: float = 0.0  #: … whose attributes are hidden
+    hide_price: float = 0.0  #: … whose price is hidden
 
     architecture: str = ""  #: token branch beside the bag: none, textcnn, or cells, as the JSON that `refurbish search` writes
     tokens: str = "sentencepiece"  #: what it reads: pieces of a vocabulary, or hashed words without one
@@ -63,6 +71,8 @@ class TrainConfig:
     selfie_warmup: int = 3  #: epochs of plain cross-entropy before that
     selfie_noise: float = 0.0  #: noise rate (tau); 0 = estimated
 
+    aux_weight: float = 0.0  #: weight in the loss of heads over title, attributes and photos alone; 0 = no such heads
+    balance: str = "none"  #: rows of the loss by the size of their class: as they are, over its root (sqrt), over it (inverse)
     verified_weight: float = 3.0  #: loss weight of a moderator-verified label; a seller's is 1
     reported_weight: float = 0.5  #: of a violation that was only reported
     unreported_weight: float = 0.2  #: of a violation nobody reported or checked, taken as absent
@@ -74,21 +84,24 @@ class TrainConfig:
         bad = [name for name in (*counts, *sizes) if getattr(self, name) < 1]
         bad += ["n_folds"] if self.n_folds < 2 else []
         shares = ("memory", "text_dropout", "photo_dropout", "token_dropout", "hide_title", "hide_description", "hide_photos")
-        bad += [name for name in (*shares, "selfie_noise") if not 0 <= getattr(self, name) < 1]
+        bad += [name for name in (*shares, "hide_attributes", "hide_price", "selfie_noise") if not 0 <= getattr(self, name) < 1]
         bad += [name for name in ("repair_doubt", "selfie_certainty") if not 0 <= getattr(self, name) <= 1]
         rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
-        bad += [name for name in strengths if getattr(self, name) < 0]
-        bad += [name for name in ("read_channel", "carry") if not isinstance(getattr(self, name), bool)]
+        bad += [name for name in (*strengths, "aux_weight") if getattr(self, name) < 0]
+        bad += [name for name in ("read_channel", "carry", "backbone_alone") if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
-        choices = {"recipe": RECIPES, "fusion": FUSIONS, "tokens": TOKENS}
+        bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]
+        bad += ["backbone_alone"] if self.backbone_alone is True and not self.backbone else []
+        choices = {"recipe": RECIPES, "balance": BALANCES, "fusion": FUSIONS, "tokens": TOKENS}
         bad += [name for name, known in choices.items() if getattr(self, name) not in known]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
             raise ConfigError(
                 f"training cannot use {values}; counts are at least 1, folds 2, shares in [0, 1), rates above 0, "
-                f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}"
+                f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}, "
+                f"balances {', '.join(BALANCES)}, photos {SMALLEST_PX} to {LARGEST_PX} pixels wide, a backbone alone needs one"
             )
         self._check_architecture()
 
@@ -124,11 +137,21 @@ class TrainConfig:
 
 
 def read_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, where a text ``@FILE`` is replaced by what that file says. Raises ConfigError if it cannot be read."""
+    """The same, where a text ``@FILE`` is replaced by what that file says, that of a backbone by its full path.
+
+    Raises ConfigError if it cannot be read.
+    """
     return {name: _read(name, value) if str(value).startswith("@") else value for name, value in values.items()}
 
 
 def _read(name: str, value: str) -> str:
+    if name == BACKBONE:
+        path = Path(value[1:]).expanduser().resolve()
+        if not path.is_file():
+            raise ConfigError(
+                f"backbone={shorten(value)} cannot be read: there is no such file; name a file of weights after the @"
+            )
+        return str(path)
     try:
         return Path(value[1:]).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

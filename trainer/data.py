@@ -13,9 +13,10 @@ from curation.catalog.features import FeatureConfig, Features
 from curation.catalog.tokens import Tokens
 from curation.errors import InputError
 from curation.types import LabelSource, Listing, split_violations
+from trainer.balance import class_weights
+from trainer.batch import PARTS, Batch
 from trainer.config import TrainConfig
-from trainer.image import PhotoStem
-from trainer.model import Batch
+from trainer.image import Stem
 from trainer.text import N_TEXT_BLOCKS, TextBranch
 
 Rows = NDArray[np.int64]  #: row numbers
@@ -120,7 +121,7 @@ def _is_verified(label: tuple[str, str] | None) -> bool:
 class Table:
     """Features and targets of N listings as tensors; every photo passes through the stem once, here."""
 
-    def __init__(self, features: Features, shape: FeatureConfig, wanted: Targets, stem: PhotoStem, device: torch.device) -> None:
+    def __init__(self, features: Features, shape: FeatureConfig, wanted: Targets, stem: Stem, device: torch.device) -> None:
         self.features, self.shape, self.targets = features, shape, wanted
         self.stem, self.device = stem, device
         self.refs = features.refs
@@ -131,11 +132,15 @@ class Table:
         self._ids = _on(features.ids[present], device)
         self._blocks = _on(np.broadcast_to(block_of.astype(np.uint8), present.shape)[present], device)
         self._lengths, self._starts = _on(lengths, device), _on(np.cumsum(lengths) - lengths, device)
+        part_lengths = np.stack([present[:, np.isin(block_of, part)].sum(1) for part in PARTS], 1)
+        self._parts = _on(np.cumsum(part_lengths, 1) - part_lengths, device)
         self._has_text = _on(present[:, block_of < N_TEXT_BLOCKS].sum(1, keepdims=True) > 0, device)
+        self._has_attributes = _on(present[:, block_of >= N_TEXT_BLOCKS].sum(1, keepdims=True) > 0, device)
         self._weights = torch.zeros(len(self._ids), device=device)
         self._numeric, self._index = _on(features.numeric, device), _on(features.photo_index, device)
         self._category, self._category_weight = _on(wanted.category, device), _on(wanted.category_weight, device)
         self._is_verified = _on(wanted.is_verified[:, 0], device)
+        self._balance = torch.ones(len(wanted), device=device)
         self._set_tokens(features.tokens)
 
     def _set_tokens(self, tokens: Tokens | None) -> None:
@@ -173,7 +178,9 @@ class Table:
             rows=row_of,
             blocks=self._blocks[picked].long(),
             offsets=offsets.int(),
+            parts=offsets[:, None] + self._parts[at],
             has_text=self._has_text[at],
+            has_attributes=self._has_attributes[at],
             numeric=self._numeric[at],
             views=self._views[index],
             mask=(index > 0).float(),
@@ -191,7 +198,14 @@ class Table:
     def wanted(self, rows: Rows) -> Wanted:
         """What is known about the category of these rows."""
         at = torch.from_numpy(rows).to(self.device)
-        return Wanted(at, self._category[at].clamp_min(0), self._category_weight[at], self._is_verified[at])
+        weight = self._category_weight[at] * self._balance[at]
+        return Wanted(at, self._category[at].clamp_min(0), weight, self._is_verified[at])
+
+    def balance(self, train: Rows, kind: str) -> None:
+        """Weigh classes by their size among these rows (`trainer.balance`), for the detector that is fitted next."""
+        wanted = self.targets
+        by_class = class_weights(wanted.category[train], wanted.category_weight[train], len(wanted.classes), kind)
+        self._balance = _on(by_class[wanted.category].astype(np.float32), self.device)
 
     @torch.no_grad()
     def photos(self, rows: Rows) -> NDArray[np.float32]:

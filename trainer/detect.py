@@ -22,7 +22,7 @@ from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
-from trainer import certify, data, evaluate, evidence, folds, loop, onnx, state
+from trainer import balance, certify, data, evaluate, evidence, folds, loop, onnx, state, views
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.model import Detector
@@ -77,18 +77,19 @@ def detect(
 ) -> Outcome:
     """Everything between the snapshot and the transaction that registers the model."""
     torch.set_num_threads(config.n_threads)
-    policy, shape = workspace.settings.violations, FeatureConfig()
+    policy, shape = workspace.settings.violations, FeatureConfig(photo_px=config.photo_px)
     with stages.stage("read"):
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)
         wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
         before = state.carried(workspace) if config.carry else None
     with stages.stage("features"):
-        cache = PhotoCache(workspace.settings.home / "cache", shape.photo_px)
+        folder = workspace.settings.home / "cache"
+        cache = PhotoCache(folder, shape.photo_px)
         train, validation = _training_rows(rows, wanted)
         tokenizer = tokenizer_of(rows.listings, train, config)
         features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
-        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config), device)
+        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
     with stages.stage("folds"):
         assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
         held_out = folds.held_out(table, assigned, config, stages.lost)
@@ -176,10 +177,10 @@ def _suspects(
 
 
 def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validation: data.Rows) -> dict[str, Any]:
-    agreement = None
+    agreement, targets, config = None, table.targets, fitted.detector.config
     if len(validation):
         chosen = loop.predict(fitted.detector, table, validation)[0].argmax(1)
-        agreement = float((chosen == table.targets.category[validation]).mean())
+        agreement = float((chosen == targets.category[validation]).mean())
     return {
         "n_train": len(train),
         "n_validation": len(validation),
@@ -188,6 +189,8 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "losses": [round(value, 4) for value in fitted.losses],
         "temperature": fitted.temperature,
         "validation_agreement": agreement,
+        "views": views.report(fitted.detector, table, validation),
+        "classes": balance.report(targets.category[train], targets.category_weight[train], targets.classes, config.balance),
     }
 
 

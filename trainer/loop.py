@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,11 +15,11 @@ from torch import Tensor
 
 from curation.catalog.features import Features
 from curation.errors import InputError, StaleLease, shorten
-from trainer import recipes, violations
+from trainer import backbone, recipes, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
-from trainer.image import PhotoStem
-from trainer.model import Detector
+from trainer.image import PhotoStem, SideBySide, Stem
+from trainer.model import HAS_PRICE, Detector
 from trainer.objective import Objective, autocast
 from trainer.state import State
 from trainer.text import idf
@@ -72,10 +73,16 @@ class _Kept:
         return bool(worse.mean() <= worse.std() / math.sqrt(len(worse)))
 
 
-def stem_of(features: Features, rows: Rows, config: TrainConfig) -> PhotoStem:
-    """Filters learnt from the photos of these rows. No label is seen, so folds may share it."""
+def stem_of(features: Features, rows: Rows, config: TrainConfig, cache: Path | None = None) -> Stem:
+    """Filters learnt from the photos of these rows, a frozen backbone beside or instead of them.
+
+    No label is seen, so folds share it. `cache` : folder where a backbone's features are kept from run to run.
+    """
     torch.manual_seed(config.seed)
-    stem = PhotoStem(config.photo_filters)
+    stem: Stem = PhotoStem(config.photo_filters)
+    if config.backbone:
+        network = backbone.load(config.backbone, features.photos.shape[1], cache)
+        stem = network if config.backbone_alone else SideBySide(stem, network)
     used = np.unique(features.photo_index[rows])
     stem.learn(features.photos[used[used > 0]], np.random.default_rng(config.seed))
     return stem.eval()
@@ -100,6 +107,7 @@ def fit(
     started_s = time.monotonic()
     validation = validation[table.targets.category[validation] >= 0]
     detector = start(table, train, config)
+    table.balance(train, config.balance)
     minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
     if state is not None:
         minimised.resume(state)
@@ -116,23 +124,28 @@ def fit(
         found, weight = _validated(detector, table, validation)
         losses.append(float(np.average(found, weights=weight)) if len(found) else trained)
         if kept.gives_way(found, weight):
-            kept.epoch, kept.state = epoch, {name: value.clone() for name, value in detector.state_dict().items()}
+            kept.epoch, kept.state = epoch, _trained(detector)
         if epoch - kept.epoch >= config.patience:
             break
-    detector.load_state_dict(kept.state)
+    detector.load_state_dict(kept.state, strict=False)
     temperature = _set_temperature(detector.eval(), table, validation)
     return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
+
+
+def _trained(detector: Detector) -> dict[str, Tensor]:
+    """A copy of all that a fit may change: the stem, which detectors share, is as it was."""
+    return {name: value.clone() for name, value in detector.state_dict().items() if not name.startswith("stem.")}
 
 
 def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     """An untrained detector whose idf and number scales are those of the training rows."""
     torch.manual_seed(config.seed)
-    detector = Detector(config, table.shape, table.targets.classes, len(table.targets.violations), table.n_ids)
-    detector.stem.load_state_dict(table.stem.state_dict())
+    detector = Detector(config, table.shape, table.targets.classes, len(table.targets.violations), table.n_ids, table.stem)
     detector.text.idf.copy_(torch.from_numpy(idf(table.features.ids[train], table.shape.n_buckets)))
     numeric = torch.from_numpy(table.features.numeric[train])
     detector.numeric_mean.copy_(numeric.mean(0))
     detector.numeric_std.copy_(numeric.std(0, correction=0) + 1e-2)
+    detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
     _set_violations(detector.eval(), table, train, config)
@@ -142,7 +155,7 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
 @torch.no_grad()
 def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
     wanted = table.targets
-    numbers = (torch.from_numpy(table.features.numeric[rows]).to(table.device) - detector.numeric_mean) / detector.numeric_std
+    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
     found = violations.fit(
         table.sparse(rows, detector.text.direct_scale),
         table.photos(rows),

@@ -4,38 +4,34 @@ The category head stands on trained branches; the violation head is linear in th
 and fitted apart (`trainer.violations`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from curation.catalog.features import NUMERIC, FeatureConfig
 from curation.types import PATH_SEPARATOR
+from trainer.batch import PARTS, Batch, hide
 from trainer.config import TrainConfig
 from trainer.fusion import fusion_of
-from trainer.image import PhotoBranch, PhotoStem
-from trainer.sequence import TokenBranch, without
-from trainer.text import ALL_WORDS, DESCRIPTION, TITLE, TextBranch
+from trainer.image import PhotoBranch, PhotoStem, Stem
+from trainer.sequence import TokenBranch
+from trainer.text import TextBranch
 
 ABSENT_LOGIT = -1e4
+HAS_PRICE = NUMERIC.index("has_price")
+PHOTOS = "photos"
+TEXT_VIEWS = {"title": 0, "attributes": 2}
+"""Auxiliary heads over text, and which of PARTS each reads. Attributes are the seller's own words about the kind of thing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Inputs of B listings on one device: text as ragged bags, photos as the stem left them."""
+class Seen:
+    """What a detector makes of B listings before its heads."""
 
-    ids: Tensor  #: (M,) n-gram buckets of all rows, one row after the other
-    weights: Tensor  #: (M,)
-    rows: Tensor  #: (M,) row of each id
-    blocks: Tensor  #: (M,) block of each id
-    offsets: Tensor  #: (B,) where each row begins
-    has_text: Tensor  #: (B, 1) bool
-    numeric: Tensor  #: (B, 5)
-    views: Tensor  #: (B, V, F)
-    mask: Tensor  #: (B, V) 0/1
-    tokens: Tensor | None = None  #: (B, L) or (B, L, H), where texts are read in order
-    token_fields: Tensor | None = None  #: (B, L) field of each position, 0 = padding
+    joint: Tensor  #: (B, D) all branches as one vector
+    views: Mapping[str, tuple[Tensor, Tensor]]  #: name of an auxiliary head → its vector (B, d), and where there is one (B,) 0/1
 
 
 class TreeHead(nn.Module):
@@ -70,64 +66,95 @@ class Detector(nn.Module):
 
     numeric_mean: Tensor
     numeric_std: Tensor
+    is_price: Tensor
     log_temperature: Tensor
 
     def __init__(
-        self, config: TrainConfig, features: FeatureConfig, classes: Sequence[str], n_violations: int, n_ids: int = 0
+        self,
+        config: TrainConfig,
+        features: FeatureConfig,
+        classes: Sequence[str],
+        n_violations: int,
+        n_ids: int = 0,
+        stem: Stem | None = None,
     ) -> None:
-        """`n_ids`: of the tokens, where there is a token branch. Raises ConfigError where there is one and no token."""
+        """`n_ids`: of the tokens, where there is a token branch. Raises ConfigError where there is one and no token.
+
+        `stem`: what looked at the photos, shared by all detectors of a run; untrained patch filters by default.
+        """
         super().__init__()
         self.config = config
         self.text = TextBranch(features, config.text_dim, n_violations, config.text_dropout)
-        self.stem = PhotoStem(config.photo_filters)
+        self.stem = PhotoStem(config.photo_filters) if stem is None else stem
         self.photo = PhotoBranch(self.stem.width, config.photo_dim, config.photo_dropout)
         self.numbers = nn.Sequential(nn.Linear(len(NUMERIC), config.numeric_dim), nn.ReLU())
         self.sequence = TokenBranch(config, n_ids) if config.architecture else None
         widths = (config.text_dim, 2 * config.photo_dim, config.numeric_dim, *([self.sequence.n_out] if self.sequence else []))
         self.fusion = fusion_of(config.fusion, widths, config.fusion_dim)
         self.category = TreeHead(self.fusion.n_out, classes)
+        widths_of = dict.fromkeys(TEXT_VIEWS, config.text_dim) | {PHOTOS: 2 * config.photo_dim}
+        heads = {name: TreeHead(width, classes) for name, width in widths_of.items()} if config.aux_weight else None
+        self.auxiliary = None if heads is None else nn.ModuleDict(heads)
         self.violation = nn.Linear(self.stem.width + len(NUMERIC), n_violations).requires_grad_(False)
         self.register_buffer("numeric_mean", torch.zeros(len(NUMERIC)))
         self.register_buffer("numeric_std", torch.ones(len(NUMERIC)))
         self.register_buffer("log_temperature", torch.zeros(()))
+        self.register_buffer("is_price", torch.tensor([name == "log_price" for name in NUMERIC]), persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Category log-probabilities (B, K) and violation logits (B, V)."""
         shown = self._shown(batch)
-        text = self._bag(shown)
-        return self.answer(text, shown.numeric, shown.views, shown.mask, self.read(shown.tokens, shown.token_fields))
+        direct = self.text.directs(shown.ids, shown.weights, shown.blocks, shown.offsets)
+        return self.answer(self._seen(shown).joint, direct, shown.numeric, shown.views, shown.mask)
 
-    def answer(
-        self, text: tuple[Tensor, Tensor], numeric: Tensor, views: Tensor, mask: Tensor, sequence: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The heads over all branches."""
-        pooled, direct = text
-        category = self.category(self.joint(pooled, numeric, views, mask, sequence))
-        plain = torch.cat([mean_view(views.float(), mask), self._scaled(numeric)], 1)
-        return category, direct + self.violation(plain).float()
+    def answer(self, joint: Tensor, direct: Tensor, numeric: Tensor, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The heads, over the joint embedding (B, D) and over what the violations are read from."""
+        plain = torch.cat([mean_view(views.float(), mask), self.scaled(numeric)], 1)
+        return self.category(joint), direct + self.violation(plain).float()
 
     def embed(self, batch: Batch) -> Tensor:
         """(B, D) joint embedding of all branches: what the category head stands on."""
-        shown = self._shown(batch)
-        pooled, _ = self._bag(shown)
-        return self.joint(pooled, shown.numeric, shown.views, shown.mask, self.read(shown.tokens, shown.token_fields))
+        return self._seen(self._shown(batch)).joint
+
+    def look(self, batch: Batch) -> Seen:
+        """The joint embedding, and the vectors of the auxiliary heads where there are any."""
+        return self._seen(self._shown(batch), with_views=self.auxiliary is not None)
+
+    def _seen(self, batch: Batch, with_views: bool = False) -> Seen:
+        photo = self.photo(batch.views.float(), batch.mask)
+        parts = (
+            self.text.bags(batch.ids, batch.weights, batch.parts.flatten()).view(len(photo), len(PARTS), -1)
+            if with_views
+            else None
+        )
+        bags = self.text.bags(batch.ids, batch.weights, batch.offsets) if parts is None else parts.sum(1)
+        pooled = self.text.pooled(bags, batch.has_text, batch.has_attributes)
+        sequence = self.read(batch.tokens, batch.token_fields)
+        joint = self._fused(pooled, photo, batch.numeric, sequence)
+        if parts is None:
+            return Seen(joint, {})
+        has_photo = (batch.mask.sum(1) > 0).float()
+        texts = {name: (parts[:, at], (parts[:, at] != 0).any(1).float()) for name, at in TEXT_VIEWS.items()}
+        return Seen(joint, {**texts, PHOTOS: (photo, has_photo)})
 
     def joint(self, pooled: Tensor, numeric: Tensor, views: Tensor, mask: Tensor, sequence: Tensor | None = None) -> Tensor:
         """The branches as one vector, (B, D)."""
-        parts = [pooled, self.photo(views.float(), mask), self.numbers(self._scaled(numeric))]
-        found: Tensor = self.fusion(parts if sequence is None else [*parts, sequence])
-        return found
+        return self._fused(pooled, self.photo(views.float(), mask), numeric, sequence)
 
-    def _bag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = self.text(batch.ids, batch.weights, batch.blocks, batch.offsets, batch.has_text)
+    def _fused(self, pooled: Tensor, photo: Tensor, numeric: Tensor, sequence: Tensor | None) -> Tensor:
+        parts = [pooled, photo, self.numbers(self.scaled(numeric))]
+        found: Tensor = self.fusion(parts if sequence is None else [*parts, sequence])
         return found
 
     def read(self, tokens: Tensor | None, fields: Tensor | None) -> Tensor | None:
         """What the token branch makes of them, None without one."""
         return self.sequence(tokens, fields) if self.sequence is not None else None
 
-    def _scaled(self, numeric: Tensor) -> Tensor:
-        return (numeric - self.numeric_mean) / self.numeric_std
+    def scaled(self, numeric: Tensor) -> Tensor:
+        """(B, 5) numbers on the scale of the training rows; a price that is missing is an average one, and its flag says so."""
+        scaled = (numeric - self.numeric_mean) / self.numeric_std
+        there = torch.where(self.is_price, numeric[:, HAS_PRICE : HAS_PRICE + 1], torch.ones_like(numeric))
+        return scaled * there
 
     def probabilities(self, answer: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Category probabilities at the fitted temperature, (B, K), and violation probabilities (B, V)."""
@@ -138,19 +165,15 @@ class Detector(nn.Module):
         """The batch; in training some rows lose a modality, so that the others learn to do without it."""
         if not self.training:
             return batch
-        config, n_rows, device = self.config, len(batch.mask), batch.mask.device
-        draws = torch.rand(n_rows, device=device)
+        config, device = self.config, batch.mask.device
+        draws = torch.rand(len(batch.mask), device=device)
         no_title, either = draws < config.hide_title, draws < config.hide_title + config.hide_description
-        no_description = either & ~no_title
-        keep = torch.ones(n_rows, len(self.text.lengths), device=device)
-        keep[:, TITLE], keep[:, DESCRIPTION] = (~no_title).float()[:, None], (~no_description).float()[:, None]
-        keep[:, ALL_WORDS] = (~either).float()
-        shown = torch.rand(n_rows, 1, device=device) >= config.hide_photos
-        batch = replace(batch, weights=batch.weights * keep[batch.rows, batch.blocks], mask=batch.mask * shown)
-        if batch.tokens is None or batch.token_fields is None:
-            return batch
-        tokens, fields = without(batch.tokens, batch.token_fields, no_title, no_description)
-        return replace(batch, tokens=tokens, token_fields=fields)
+        hidden = {"title": no_title, "description": either & ~no_title}
+        shares = {"photos": config.hide_photos, "attributes": config.hide_attributes, "price": config.hide_price}
+        hidden |= {name: torch.rand(len(draws), device=device) < share for name, share in shares.items() if share}
+        for name, rows in hidden.items():
+            batch = hide(batch, name, rows)
+        return batch
 
 
 def mean_view(views: Tensor, mask: Tensor) -> Tensor:
@@ -158,8 +181,16 @@ def mean_view(views: Tensor, mask: Tensor) -> Tensor:
     return (views * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
 
+def _looked(stem: Stem, photos: Tensor) -> Tensor:
+    """(1 + P, F); the first photo is blank and masked wherever it is pointed to, so that a dear stem need not look at it."""
+    if not stem.takes_none:
+        return stem(photos)  # type: ignore[no-any-return]
+    seen = stem(photos[1:])
+    return torch.cat([seen.new_zeros(1, stem.width), seen])
+
+
 class Exportable(nn.Module):
-    """The detector as it is served: raw inputs in, probabilities out."""
+    """The detector as it is served: raw inputs in, probabilities and the joint embedding out."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -174,8 +205,9 @@ class Exportable(nn.Module):
         photo_index: Tensor,
         tokens: Tensor | None = None,
         token_fields: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        detector = self.detector
-        views = detector.stem(photos)[photo_index.long()]
-        text, sequence = detector.text.padded(ids, counts), detector.read(tokens, token_fields)
-        return detector.probabilities(detector.answer(text, numeric, views, (photo_index > 0).float(), sequence))
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        detector, mask = self.detector, (photo_index > 0).float()
+        views = _looked(detector.stem, photos)[photo_index.long()]
+        pooled, direct = detector.text.padded(ids, counts)
+        joint = detector.joint(pooled, numeric, views, mask, detector.read(tokens, token_fields))
+        return *detector.probabilities(detector.answer(joint, direct, numeric, views, mask)), joint

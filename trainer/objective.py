@@ -1,5 +1,6 @@
 """What a fit minimises for the category: one number a batch."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainer.batch import Batch
 from trainer.data import Wanted
-from trainer.model import Batch, Detector
+from trainer.model import Detector, Seen
 from trainer.state import State
 
 BLOCK = 128
@@ -45,7 +47,12 @@ class CrossEntropy:
         """Nothing to go on from."""
 
     def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        return weighted(negative_log_likelihood(detector.category(detector.embed(batch)), wanted.classes), wanted.weight)
+        seen = detector.look(batch)
+
+        def losses(log_probs: Tensor) -> Tensor:
+            return negative_log_likelihood(log_probs, wanted.classes)
+
+        return weighted(losses(detector.category(seen.joint)), wanted.weight) + auxiliary(detector, seen, losses, wanted.weight)
 
 
 def negative_log_likelihood(log_probs: Tensor, classes: Tensor) -> Tensor:
@@ -56,6 +63,17 @@ def negative_log_likelihood(log_probs: Tensor, classes: Tensor) -> Tensor:
 def weighted(losses: Tensor, weight: Tensor) -> Tensor:
     """Weighted mean of (B,) losses; 0 where nothing counts."""
     return (losses * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def auxiliary(detector: Detector, seen: Seen, losses: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    """What the heads over single views add to the loss: `aux_weight` times their mean; 0 without such heads.
+
+    losses : (B, K) log-probabilities → (B,); weight : (B,), nothing where a listing lacks the view.
+    """
+    if detector.auxiliary is None:
+        return weight.new_zeros(())
+    found = [weighted(losses(detector.auxiliary[name](vector)), weight * there) for name, (vector, there) in seen.views.items()]
+    return detector.config.aux_weight * torch.stack(found).mean()
 
 
 def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
 from curation.catalog.scorer import (
+    EMBEDDING,
     FORMAT,
     INPUTS,
     ONNX_SUFFIX,
@@ -94,7 +95,7 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
         *(detector.sequence.example(n) if detector.sequence else ()),
     )
     names = (*INPUTS, *TOKEN_INPUTS)[: len(example)]
-    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS)}
+    axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS, EMBEDDING)}
     axes |= {name: {0: "listings", 1: "positions"} for name in names if name in TOKEN_INPUTS}
     out = io.BytesIO()
     with warnings.catch_warnings():
@@ -106,7 +107,7 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
             example,
             out,  # type: ignore[arg-type]
             input_names=list(names),
-            output_names=list(OUTPUTS),
+            output_names=[*OUTPUTS, EMBEDDING],
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
@@ -119,7 +120,7 @@ def difference(scorer: Scorer, detector: Detector, features: Features, rows: NDA
     """How far the loaded artifact's probabilities of these rows are from torch's, at most."""
     found = scorer.predict(features, rows)
     inputs = {name: torch.from_numpy(array) for name, array in features.inputs(rows).items()}
-    category, violation = Exportable(detector.cpu().eval())(**inputs)
+    category, violation, _ = Exportable(detector.cpu().eval())(**inputs)
     gaps = np.abs(found.category_probs - category.numpy()), np.abs(found.violation_probs - violation.numpy())
     return float(max(gap.max(initial=0.0) for gap in gaps))
 

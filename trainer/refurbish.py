@@ -21,10 +21,11 @@ from torch import Tensor
 
 from curation.quality.channel import Posterior
 from trainer import evidence
+from trainer.batch import Batch
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
-from trainer.model import Batch, Detector
-from trainer.objective import largest, weighted
+from trainer.model import Detector
+from trainer.objective import auxiliary, largest, weighted
 from trainer.state import EMPTY, State
 
 N_REMEMBERED = 8
@@ -64,10 +65,13 @@ class Refurbish:
         """Nothing changes between epochs."""
 
     def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        joint = detector.embed(batch)
+        seen = detector.look(batch)
         classes, p = self.targets.of_rows(wanted.rows)
-        if self.config.mixup:
-            return self._mixed(detector, joint, classes, p, wanted)
+        aside = auxiliary(detector, seen, lambda log_probs: cross_entropy(log_probs, classes, p), wanted.weight)
+        answer = self._mixed if self.config.mixup else self._plain
+        return answer(detector, seen.joint, classes, p, wanted) + aside
+
+    def _plain(self, detector: Detector, joint: Tensor, classes: Tensor, p: Tensor, wanted: Wanted) -> Tensor:
         log_probs = detector.category(joint)
         losses = cross_entropy(log_probs, classes, p)
         if self.config.early_learning:

@@ -111,7 +111,7 @@ def _begin(
             kind=KIND,
             snapshot_id=frozen.id,
             trigger=trigger,
-            config={"train": config.to_json(), "features": FeatureConfig().to_json(), "job_id": job_id},
+            config={"train": config.to_json(), "features": FeatureConfig(photo_px=config.photo_px).to_json(), "job_id": job_id},
             device=device_words(chosen, config),
             n_corrections=policy.corrections(session).n_listings,
             now=now,

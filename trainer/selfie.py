@@ -20,10 +20,11 @@ from torch import Tensor
 
 from curation.errors import InputError
 from trainer import evidence
+from trainer.batch import Batch
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
-from trainer.model import Batch, Detector
-from trainer.objective import most_probable, negative_log_likelihood, weighted
+from trainer.model import Detector
+from trainer.objective import auxiliary, most_probable, negative_log_likelihood, weighted
 from trainer.state import EMPTY, MAX_SMALL, State
 
 KIND = "selfie"
@@ -130,10 +131,13 @@ class Selfie:
             self._resumed = self.history.is_full()
 
     def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        log_probs = detector.category(detector.embed(batch))
+        seen = detector.look(batch)
+        log_probs = detector.category(seen.joint)
         given = negative_log_likelihood(log_probs, wanted.classes)
         labels, used = self.refurbish(wanted, most_probable(log_probs), given.detach())
-        return weighted(negative_log_likelihood(log_probs, labels), wanted.weight * used)
+        weight = wanted.weight * used
+        aside = auxiliary(detector, seen, lambda found: negative_log_likelihood(found, labels), weight)
+        return weighted(negative_log_likelihood(log_probs, labels), weight) + aside
 
     def refurbish(self, wanted: Wanted, predicted: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """The labels (B,) to learn from and which of them are used (B,), by predictions (B,) and losses (B,) of this epoch."""

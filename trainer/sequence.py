@@ -77,9 +77,3 @@ class TokenBranch(nn.Module):
         several = (self.shape.n_hashes,) if self.shape.mode == "hashed" else ()
         shape = (n, self.shape.width)
         return torch.ones(*shape, *several, dtype=torch.int32), torch.ones(shape, dtype=torch.uint8)
-
-
-def without(tokens: Tensor, fields: Tensor, title: Tensor, description: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens and fields with the title, or the description, of some rows as padding. title, description : (B,) bool"""
-    kept = ~(((fields == TITLE) & title[:, None]) | ((fields == DESCRIPTION) & description[:, None]))
-    return tokens * (kept if tokens.ndim == 2 else kept[:, :, None]), fields * kept

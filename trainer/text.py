@@ -48,6 +48,7 @@ class TextBranch(nn.Module):
         self.table = nn.Embedding(features.n_buckets, dim)
         nn.init.normal_(self.table.weight, 0, 0.02)
         self.absent = nn.Parameter(torch.zeros(dim))
+        self.absent_attributes = nn.Parameter(torch.zeros(dim))
         self.register_buffer("direct_scale", torch.tensor(DIRECT_SCALE), persistent=False)
         self.register_buffer("direct", torch.zeros(features.n_buckets, n_direct))
         self.dropout = dropout
@@ -59,14 +60,16 @@ class TextBranch(nn.Module):
         blocks = torch.split(raw, self.lengths, 1)
         return torch.cat([block / block.square().sum(1, keepdim=True).add(EPSILON).sqrt() for block in blocks], 1)
 
-    def forward(self, ids: Tensor, weights: Tensor, blocks: Tensor, offsets: Tensor, has_text: Tensor) -> tuple[Tensor, Tensor]:
-        """Ragged bags, the fast way in training. ids, weights, blocks : (M,); offsets : (B,); has_text : (B, 1) bool"""
+    def bags(self, ids: Tensor, weights: Tensor, offsets: Tensor) -> Tensor:
+        """Ragged bags, the fast way in training. ids, weights : (M,); offsets : (B,), where each bag begins → (B, D)"""
         with torch.autocast(ids.device.type, enabled=False):
-            bags, direct = (
-                functional.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=scaled)
-                for table, scaled in ((self.table.weight, weights), (self.direct, weights * self.direct_scale[blocks]))
-            )
-        return self._pooled(bags, has_text), direct
+            return functional.embedding_bag(ids, self.table.weight, offsets, mode="sum", per_sample_weights=weights)
+
+    def directs(self, ids: Tensor, weights: Tensor, blocks: Tensor, offsets: Tensor) -> Tensor:
+        """(B, V) logits of the violations that the text alone gives, by ragged bags. ids, weights, blocks : (M,)"""
+        with torch.autocast(ids.device.type, enabled=False):
+            scaled = weights * self.direct_scale[blocks]
+            return functional.embedding_bag(ids, self.direct, offsets, mode="sum", per_sample_weights=scaled)
 
     def padded(self, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The same of padded (B, L) ids and counts, by gather and product: ONNX has no ragged bag."""
@@ -76,8 +79,11 @@ class TextBranch(nn.Module):
             torch.matmul(scaled[:, None, :], functional.embedding(ids, table)).squeeze(1)
             for table, scaled in ((self.table.weight, weights), (self.direct, weights * scale))
         )
-        has_text = (counts[:, : sum(self.lengths[:N_TEXT_BLOCKS])] > 0).any(1, keepdim=True)
-        return self._pooled(bags, has_text), direct
+        n_text = sum(self.lengths[:N_TEXT_BLOCKS])
+        has_text, has_attributes = ((part > 0).any(1, keepdim=True) for part in (counts[:, :n_text], counts[:, n_text:]))
+        return self.pooled(bags, has_text, has_attributes), direct
 
-    def _pooled(self, bags: Tensor, has_text: Tensor) -> Tensor:
-        return functional.dropout(torch.where(has_text, bags, bags + self.absent), self.dropout, self.training)
+    def pooled(self, bags: Tensor, has_text: Tensor, has_attributes: Tensor) -> Tensor:
+        """(B, D) bags with what was learnt for missing text and attributes (B, 1), some of it dropped in training."""
+        text = torch.where(has_text, bags, bags + self.absent)
+        return functional.dropout(torch.where(has_attributes, text, text + self.absent_attributes), self.dropout, self.training)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
 from curation.catalog.tokens import Tokenizer
-from curation.errors import IntegrityError, ProbabilityError, shorten
+from curation.errors import IntegrityError, NotFoundError, ProbabilityError, shorten
 from curation.store.files import FileStore
 from curation.types import Listing
 
@@ -25,6 +25,9 @@ TOKEN_INPUTS = ("tokens", "token_fields")
 """Beside INPUTS, where the model reads texts in order."""
 
 OUTPUTS = ("category", "violation")
+EMBEDDING = "embedding"
+"""Beside OUTPUTS, of models that were exported with their joint embedding."""
+
 THRESHOLDS = "thresholds"
 """Key of the sidecar: by violation, what its threshold is and what speaks for it (`curation.quality.thresholds.Certified`)."""
 
@@ -104,6 +107,23 @@ class Scorer:
             raise ProbabilityError(f"the model gave NaN for {len(refs)} listings, {shorten(refs)}; roll back and retrain")
         return Scores(category, self.classes, violation, self.violations)
 
+    def embed(self, features: Features) -> NDArray[np.float32]:
+        """(N, D) joint embeddings, a batch at a time. Raises NotFoundError if the model was exported without.
+
+        Raises ProbabilityError if it answers nonsense.
+        """
+        width = {node.name: node.shape[-1] for node in self._session.get_outputs()}.get(EMBEDDING)
+        if width is None:
+            raise NotFoundError("this model was exported without embeddings; retrain first: refurbish retrain")
+        rows = np.arange(len(features))
+        parts = [self._session.run([EMBEDDING], features.inputs(rows[at : at + BATCH]))[0] for at in range(0, len(rows), BATCH)]
+        found: NDArray[np.float32] = np.concatenate([np.zeros((0, width), np.float32), *parts])
+        bad = ~np.isfinite(found).all(1)
+        if bad.any():
+            refs = [features.refs[row] for row in np.flatnonzero(bad)]
+            raise ProbabilityError(f"the model gave NaN for {len(refs)} listings, {shorten(refs)}; roll back and retrain")
+        return found
+
     def flagged(self, scores: Scores) -> NDArray[np.bool_]:
         """(N, V) violations whose probability reaches the certified threshold; what has none is never flagged."""
         found: NDArray[np.bool_] = scores.violation_probs >= self.thresholds
@@ -147,6 +167,7 @@ def _require_shape(session: Any, sidecar: Mapping[str, Any]) -> None:
         "category": len(sidecar["classes"]),
         "violation": len(sidecar["violations"]),
     }
+    found.pop(EMBEDDING, None)
     bad = {name: (last.get(name), size) for name, size in wanted.items() if last.get(name) != size}
     if bad or set(found) != {*INPUTS, *(TOKEN_INPUTS if TOKENIZER in sidecar else ()), *OUTPUTS}:
         raise IntegrityError(
