@@ -65,7 +65,7 @@ class TrainConfig:
     carry: bool = True  #: go on with what the last run's fit remembers of each listing (SELFIE, early-learning regularisation)
     early_learning: float = 2.0  #: strength of early-learning regularisation; 0 = off
     memory: float = 0.5  #: share of a listing's remembered prediction that an epoch keeps
-    mixup: float = 0.0  #: both parameters of the Beta that mixes embeddings, 1 is usual; 0 = off
+    mixup: float = 1.0  #: both parameters of the Beta that mixes embeddings; 0 = off
     selfie_history: int = 5  #: predictions kept of each listing (q)
     selfie_certainty: float = 0.05  #: largest normalised entropy of a refurbishable listing (epsilon)
     selfie_warmup: int = 3  #: epochs of plain cross-entropy before that

@@ -10,8 +10,8 @@ Three parts, each with its switch in `TrainConfig`:
 - *Early-learning regularisation* (Liu et al., NeurIPS 2020, equation 6; `early_learning`): a network learns what
   labels have in common before it learns the exceptions. A running mean of each listing's predictions, over the eight
   classes that it most probably belongs to, holds it to what it said first; no step looks at all classes.
-- *Mixup* of joint embeddings (Zhang et al., ICLR 2018; Verma et al., ICML 2019; `mixup`), off: beside the other two it
-  gained nothing in any of the measured cases.
+- *Mixup* of joint embeddings (Zhang et al., ICLR 2018; Verma et al., ICML 2019; `mixup`). Where labels are wrong the other
+  two leave it nothing to gain; where they are right it keeps them from doing harm before anything was decided.
 """
 
 import numpy as np

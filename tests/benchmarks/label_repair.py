@@ -303,8 +303,8 @@ def accuracy(world: World, probs: NDArray[np.floating]) -> float:
 
 OURS = TrainConfig()
 ELR = TrainConfig(read_channel=False, mixup=0.0, early_learning=3.0, photo_dropout=0.7)
-MIXUP = TrainConfig(read_channel=False, early_learning=0.0, mixup=1.0)
-ELR_MIXUP = TrainConfig(read_channel=False, early_learning=3.0, mixup=1.0)
+MIXUP = TrainConfig(read_channel=False, early_learning=0.0)
+ELR_MIXUP = TrainConfig(read_channel=False, early_learning=3.0)
 METHODS: dict[str, Method] = {
     "cross-entropy": plain(decided=False),
     "… and early stopping": configured(PLAIN),
@@ -321,8 +321,8 @@ METHODS: dict[str, Method] = {
     "+ ELR + mixup": configured(ELR_MIXUP, decided=True),
     "+ ours": configured(OURS, decided=True),
     "+ ours without ELR": configured(replace(OURS, early_learning=0.0), decided=True),
-    "+ ours and mixup": configured(replace(OURS, mixup=1.0), decided=True),
-    "+ ours, targets only": configured(replace(OURS, early_learning=0.0, photo_dropout=0.7), decided=True),
+    "+ ours without mixup": configured(replace(OURS, mixup=0.0), decided=True),
+    "+ ours, targets only": configured(replace(OURS, early_learning=0.0, mixup=0.0, photo_dropout=0.7), decided=True),
     "+ ours, only the surest": configured(replace(OURS, repair_doubt=0.8), decided=True),
     "ours, decided not learnt": configured(OURS),
     "ours, nothing decided": untold,
