@@ -20,6 +20,7 @@ from curation.release.gates import Candidate, Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
+from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
 from trainer import certify, data, evaluate, evidence, folds, loop, onnx, state
@@ -77,7 +78,9 @@ def detect(
 ) -> Outcome:
     """Everything between the snapshot and the transaction that registers the model."""
     torch.set_num_threads(config.n_threads)
-    policy, shape = workspace.settings.violations, FeatureConfig()
+    shape = FeatureConfig()
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
     with stages.stage("read"):
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)

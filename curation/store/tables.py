@@ -60,6 +60,16 @@ class CategoryAlias(Base):
     at: Mapped[datetime]
 
 
+class AddedViolation(Base):
+    """A violation added to those of the settings; its head stands after theirs, in the order of `id`."""
+
+    __tablename__ = "added_violation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(40), unique=True)
+    title: Mapped[str]
+    at: Mapped[datetime]
+
+
 class ListingRow(Base):
     """One seller's listing. `images`: Photos as objects; `flags`: violation names; `group_given`: the catalog's own group."""
 
