@@ -16,7 +16,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--violation", choices=VIOLATIONS, default="counterfeit", help="the one that is withheld")
     parser.add_argument("--decided", type=float, default=0.2, help="share that moderators decided before it was added")
     parser.add_argument("--ask", type=int, default=150, help="listings asked about in a round")
+    parser.add_argument("--min-positive", type=int, default=30, help="positive listings below which nothing is fitted")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -135,16 +136,17 @@ def measure(world: World, options: argparse.Namespace) -> dict[str, Any]:
     seconds = {"first model": time.monotonic() - began_s}
     rounds, report = [], {}
     for at in range(MAX_ROUNDS):
-        plan = Plan(world.withheld, world.withheld.replace("_", " "), world.reported if at == 0 else {}, n_asked=options.ask)
+        plan = Plan(world.withheld, world.withheld.replace("_", " "), world.reported if at == 0 else {})
+        plan = replace(plan, min_positive=options.min_positive, n_asked=options.ask)
         report = addition.run(workspace, plan, now=utc_now())
-        if report["state"] == "promoted":
+        if report["state"] != "waiting":
             break
         chosen = asked(world)
         rounds.append(
             {"asked": len(chosen), "positive": decide(world, chosen, knows=True), "seconds": report["seconds"]["total"]}
         )
     found = {"violation": world.withheld, "first": first["state"], "rounds": rounds, "report": report}
-    found["judged"] = {"added head": judged(world), "TF-IDF + logistic regression": rival(world)}
+    found["judged"] = {"added head": judged(world, report.get("model")), "TF-IDF + logistic regression": rival(world)}
     with workspace.db.read() as session:
         added = registry.live(session)
     began_s = time.monotonic()
