@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -45,6 +46,11 @@ from trainer.known import decided_since, known
 from trainer.rows import SnapshotRows
 
 MAX_ROUNDS = 8
+ONE_THREAD: dict[str, bool | int | float | str] = {"n_threads": 1}
+"""Two that wait for each other on a busy machine take many times as long."""
+
+LATENCY_MS = 10_000
+"""What is measured here is not how busy the machine is; the gate's own limit is a twentieth of it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def prepared(folder: Path, options: argparse.Namespace) -> World:
     _ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
     file = folder / "reports.csv"
     file.write_text("ref,reason\n" + "".join(f"{ref},reported\n" for ref in reported), encoding="utf-8")
-    workspace = Workspace.open(settings.load(home=home, violations=policy, seed=options.seed, n_folds=2))
+    usual = {"violations": policy, "seed": options.seed, "n_folds": 2, "train": ONE_THREAD}
+    workspace = Workspace.open(settings.load(home=home, gate_max_latency_ms=LATENCY_MS, **usual))
     world = World(workspace, sample_truth.load(out / "truth.csv"), options.violation, reports.read(file) if reported else {})
     chosen = [one.id for one in every(world)]
     rng = np.random.default_rng(options.seed)
@@ -139,7 +146,8 @@ def measure(world: World, options: argparse.Namespace) -> dict[str, Any]:
         plan = Plan(world.withheld, world.withheld.replace("_", " "), world.reported if at == 0 else {})
         plan = replace(plan, min_positive=options.min_positive, n_asked=options.ask)
         report = addition.run(workspace, plan, now=utc_now())
-        if report["state"] != "waiting":
+        print(f"round {at + 1}: {report['state']}, {report['words']}, {report['seconds']}", file=sys.stderr, flush=True)
+        if report["state"] == "promoted":
             break
         chosen = asked(world)
         rounds.append(
