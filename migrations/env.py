@@ -2,11 +2,11 @@
 
 from alembic import context
 
-from curation.store.tables import Base
+from curation.store import tables
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    target_metadata=tables.Base.metadata,
     render_as_batch=True,
     compare_type=True,
     transactional_ddl=True,

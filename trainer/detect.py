@@ -20,6 +20,7 @@ from curation.release.gates import Candidate, Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
+from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
 from trainer import balance, certify, data, evaluate, evidence, folds, loop, onnx, state, views
@@ -30,6 +31,8 @@ from trainer.rows import SnapshotRows, load, trained_on
 from trainer.sequence import tokenizer_of
 
 MIN_TRAIN = 10
+SKELETON_RUN = "skeleton_run"
+"""In the config of a run that only added a head: the run of the model that it was added to."""
 
 
 @dataclass(slots=True)
@@ -77,7 +80,9 @@ def detect(
 ) -> Outcome:
     """Everything between the snapshot and the transaction that registers the model."""
     torch.set_num_threads(config.n_threads)
-    policy, shape = workspace.settings.violations, FeatureConfig(photo_px=config.photo_px)
+    shape = FeatureConfig(photo_px=config.photo_px)
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
     with stages.stage("read"):
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)
@@ -292,12 +297,16 @@ def _champion(
 
 
 def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:
-    """Refs and groups the champion was trained on, by the snapshot of its run."""
-    if champion is None or champion.run_id is None:
-        return set(), set()
-    with workspace.db.read() as session:
-        snapshot_id = registry.run(session, champion.run_id).snapshot_id
-        if snapshot_id is None:
-            return set(), set()
-        sha256 = snapshot.by_id(session, snapshot_id).sha256
-    return trained_on(snapshot.load(workspace, sha256))
+    """Refs and groups the champion was trained on, by the snapshots of its run and of the runs its skeleton comes from."""
+    refs: set[str] = set()
+    groups: set[str] = set()
+    run_id = None if champion is None else champion.run_id
+    while run_id is not None:
+        with workspace.db.read() as session:
+            run = registry.run(session, run_id)
+            seen = None if run.snapshot_id is None else snapshot.by_id(session, run.snapshot_id).sha256
+        if seen is not None:
+            found = trained_on(snapshot.load(workspace, seen))
+            refs, groups = refs | found[0], groups | found[1]
+        run_id = run.config.get(SKELETON_RUN)
+    return refs, groups

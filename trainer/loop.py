@@ -79,13 +79,19 @@ def stem_of(features: Features, rows: Rows, config: TrainConfig, cache: Path | N
     No label is seen, so folds share it. `cache` : folder where a backbone's features are kept from run to run.
     """
     torch.manual_seed(config.seed)
-    stem: Stem = PhotoStem(config.photo_filters)
-    if config.backbone:
-        network = backbone.load(config.backbone, features.photos.shape[1], cache)
-        stem = network if config.backbone_alone else SideBySide(stem, network)
+    stem = unlearnt_stem(config, features.photos.shape[1], cache)
     used = np.unique(features.photo_index[rows])
     stem.learn(features.photos[used[used > 0]], np.random.default_rng(config.seed))
     return stem.eval()
+
+
+def unlearnt_stem(config: TrainConfig, photo_px: int, cache: Path | None = None) -> Stem:
+    """What looks at photos of this size, before it saw one."""
+    stem = PhotoStem(config.photo_filters)
+    if not config.backbone:
+        return stem
+    network = backbone.load(config.backbone, photo_px, cache)
+    return network if config.backbone_alone else SideBySide(stem, network)
 
 
 def fit(

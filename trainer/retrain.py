@@ -74,7 +74,7 @@ def run(
         with workspace.db.write() as session:
             return _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: a run left as running would hide its corrections
-        _note_failure(workspace, begun, error)
+        note_failure(workspace, begun, error)
         raise
 
 
@@ -93,7 +93,7 @@ def handle(job: JobRun) -> None:
         with job.finishing() as session:
             _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except Exception as error:
-        _note_failure(workspace, begun, error)
+        note_failure(workspace, begun, error)
         raise
 
 
@@ -138,7 +138,7 @@ def _conclude(
     session: Session, workspace: Workspace, begun: Begun, outcome: Outcome, planned: Plan, stages: Stages, *, now: datetime
 ) -> dict[str, Any]:
     """Suspects, repairs, model, verdict and run in the caller's transaction; the report."""
-    settings, verdict = workspace.settings, _against_the_live_model(session, begun, outcome.verdict)
+    settings, verdict = workspace.settings, against_the_live_model(session, begun, outcome.verdict)
     outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
     for question, found in outcome.suspects.items():
         suspects.replace(session, question, found, run_id=begun.run_id)
@@ -167,7 +167,7 @@ def _conclude(
     return report
 
 
-def _against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:
+def against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:
     """Refuse if another model went live, or was rolled back to, while this one was compared with its champion."""
     lock_state(session, LIVE)
     live = registry.live(session)
@@ -180,7 +180,7 @@ def _against_the_live_model(session: Session, begun: Begun, verdict: Verdict) ->
     return replace(verdict, passed=False, checks=(*verdict.checks, Check("live model", False, words, {})))
 
 
-def _note_failure(workspace: Workspace, begun: Begun, error: BaseException) -> None:
+def note_failure(workspace: Workspace, begun: Begun, error: BaseException) -> None:
     """The run's own row says why it ended; a database that is away must not hide the first error."""
     report: Mapping[str, Any] = {"run_id": begun.run_id, "error": f"{type(error).__name__}: {error}"}
     try:

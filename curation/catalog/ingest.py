@@ -18,7 +18,7 @@ from curation.catalog.mapping import FileMap
 from curation.catalog.readers import Broken, Row, Table
 from curation.catalog.rejects import Reject, Rejects, beside
 from curation.errors import ConfigError, InputError, RowError, shorten
-from curation.store import listings, taxonomy
+from curation.store import listings, taxonomy, violations
 from curation.store.listings import Counts
 from curation.store.workspace import Workspace
 from curation.types import Photo
@@ -134,19 +134,21 @@ def _image_folder(file: Path, file_map: FileMap, given: Path | None) -> Path | N
 
 
 def _rules(workspace: Workspace, file_map: FileMap, taxonomy_path: Path | None, *, now: datetime) -> Rules:
-    violations = frozenset(workspace.settings.violations)
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
+    known = frozenset(policy)
     named = set(file_map.flags.columns.values()) if file_map.flags else set()
-    if unknown := sorted(named - violations):
+    if unknown := sorted(named - known):
         raise ConfigError(
-            f"the mapping names violation {shorten(unknown[0])}, the policy has {', '.join(workspace.settings.violations)}; "
+            f"the mapping names violation {shorten(unknown[0])}, the policy has {', '.join(policy)}; "
             "set violations in refurbish.toml or REFURBISH_VIOLATIONS"
         )
     if taxonomy_path is None:
-        return Rules(file_map, violations)
+        return Rules(file_map, known)
     paths = taxonomy_file.load(taxonomy_path)
     with workspace.db.write() as session:
         taxonomy.ensure(session, paths)
-        return Rules(file_map, violations, taxonomy.known(session))
+        return Rules(file_map, known, taxonomy.known(session))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from curation.labelstudio.answers import Vocabulary
 from curation.release import policy
 from curation.review import consensus, queue
-from curation.store import jobs, labels, taxonomy
+from curation.store import jobs, labels, taxonomy, violations
 from curation.store.tables import AnnotationRow, CategoryAlias, Tombstone
 from curation.store.workspace import Workspace
 from curation.types import AnnotationsDeleted, Event, LabelEvent, Question
@@ -37,7 +37,7 @@ class Result:
 def vocabulary(session: Session, workspace: Workspace) -> Vocabulary:
     """What may be answered now; a category's former name is still understood."""
     former = session.execute(select(CategoryAlias.old_path)).scalars()
-    return Vocabulary(frozenset((*taxonomy.leaves(session), *former)), frozenset(workspace.settings.violations))
+    return Vocabulary(frozenset((*taxonomy.leaves(session), *former)), frozenset(violations.names(session, workspace.settings)))
 
 
 def apply_events(session: Session, workspace: Workspace, events: Iterable[Event], *, via: str, now: datetime) -> Result:

@@ -4,7 +4,7 @@ The page is a function of the taxonomy and the policy only, so "is the project's
 a comparison of two strings. Texts of sellers are shown by tags that never interpret HTML.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape, quoteattr
 
@@ -84,9 +84,9 @@ PAGE = """<View>
 </View>"""
 
 
-def build(categories: Iterable[str], violations: Sequence[str]) -> str:
-    """The XML of the page for these leaf paths (joined by `` / ``) and violation names."""
-    choices = [("Nothing wrong", NO_VIOLATION), *((name.replace("_", " ").capitalize(), name) for name in violations)]
+def build(categories: Iterable[str], violations: Mapping[str, str]) -> str:
+    """The XML of the page for these leaf paths (joined by `` / ``) and violations, name → title."""
+    choices = [("Nothing wrong", NO_VIOLATION), *((title, name) for name, title in violations.items())]
     return PAGE.format(
         style=escape(STYLE),
         anchor=ANCHOR,

@@ -10,7 +10,7 @@ from curation.errors import ConfigError, LabelStudioError
 from curation.labelstudio import hook, labelconfig
 from curation.labelstudio.client import ONCE, Client, NotThere
 from curation.labelstudio.payloads import source_of
-from curation.store import taxonomy
+from curation.store import taxonomy, violations
 from curation.store.workspace import Workspace, get_state, set_state
 
 STATE = "labelstudio.project"
@@ -91,7 +91,7 @@ def page(session: Session, workspace: Workspace) -> str:
     leaves = taxonomy.leaves(session)
     if not leaves:
         raise ConfigError("there are no categories yet; run `refurbish ingest` before setting Label Studio up")
-    return labelconfig.build(leaves, workspace.settings.violations)
+    return labelconfig.build(leaves, violations.titles(session, workspace.settings))
 
 
 def require_our_page(found: dict[str, Any], config: str) -> None:

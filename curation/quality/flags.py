@@ -1,5 +1,6 @@
 """How good a score is at flagging: precision and recall past a score, average precision, with intervals; whom rows stand for."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,32 @@ def figures(scores: Floats, truth: Bools, threshold: float, *, rng: np.random.Ge
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Average precision of two scores on the same N rows, one of a near-duplicate group, with bootstrap intervals."""
+
+    ours: Estimate
+    theirs: Estimate
+    difference: Estimate  #: ours minus theirs, paired
+
+
+def compare(ours: Floats, theirs: Floats, truth: Bools, *, rng: np.random.Generator) -> Compared:
+    """Of finite scores (N,) and truth (N,). Raises ProbabilityError on NaN, InputError on lengths that differ or no positive."""
+    if not ours.shape == theirs.shape == truth.shape or ours.ndim != 1 or not truth.any():
+        raise InputError(f"two scores and truth of one length with a positive are needed, got {ours.shape} and {theirs.shape}")
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        raise ProbabilityError(f"scores of {len(truth)} rows are not all finite; score again")
+    values = [average_precision(truth, scores) for scores in (ours, theirs)]
+    orders = [np.argsort(-scores, kind="stable") for scores in (ours, theirs)]
+    blocks = [
+        np.stack([_drawn(scores, truth, counts[:, order]) for scores, order in zip((ours, theirs), orders, strict=True)])
+        for counts in _counts(len(truth), rng)
+    ]
+    mine, other = np.hstack(blocks)
+    pairs = ((values[0], mine), (values[1], other), (values[0] - values[1], mine - other))
+    return Compared(*(_estimate(value, draws, len(truth)) for value, draws in pairs))
+
+
 def stand_for(scores: Floats, asked: Bools, reported: Bools, n_head: int) -> tuple[NDArray[np.int64], Floats]:
     """Rows (A,) of the `n_head` highest scores that moderators were asked about, and how many listings each stands for (A,).
 
@@ -78,16 +105,28 @@ def _average_precision(scores: Floats, truth: Bools, rng: np.random.Generator) -
     """With the 95 % interval of a bootstrap over rows; draws without a positive are left out."""
     if not truth.any():
         return Estimate(float("nan"), 0.0, 1.0, len(truth))
+    draws = np.concatenate([_drawn(scores, truth, counts) for counts in _counts(len(truth), rng)])
+    return _estimate(average_precision(truth, scores), draws, len(truth))
+
+
+def _estimate(value: float, draws: Floats, n: int) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Estimate(value, min(float(low), value), max(float(high), value), n)
+
+
+def _counts(n: int, rng: np.random.Generator) -> Iterator[Floats]:
+    """How often each of n rows is drawn (D, n), in blocks that fit into memory; 500 draws in all."""
+    for first in range(0, N_DRAWS, block := max(1, DRAWN_AT_ONCE // n)):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(block, N_DRAWS - first)).astype(np.float64)
+
+
+def _drawn(scores: Floats, truth: Bools, counts: Floats) -> Floats:
+    """Average precision of each draw that has a positive; `counts` (D, n) in descending order of the scores."""
     order = np.argsort(-scores, kind="stable")
     ends = np.searchsorted(-scores[order], -scores[order], side="right") - 1
-    right, n = truth[order].astype(np.float64), len(truth)
-    found: list[NDArray[np.float64]] = []
-    for first in range(0, N_DRAWS, block := max(1, DRAWN_AT_ONCE // n)):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(block, N_DRAWS - first)).astype(np.float64)
-        hits, seen = (counts * right).cumsum(1), counts.cumsum(1)
-        share = hits[:, ends] / np.maximum(seen[:, ends], 1)
-        total = hits[:, -1]
-        found.append(((share * counts * right).sum(1) / np.maximum(total, 1))[total > 0])
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
-    value = average_precision(truth, scores)
-    return Estimate(value, min(float(low), value), max(float(high), value), n)
+    right = truth[order].astype(np.float64)
+    hits, seen = (counts * right).cumsum(1), counts.cumsum(1)
+    share = hits[:, ends] / np.maximum(seen[:, ends], 1)
+    total = hits[:, -1]
+    found: Floats = ((share * counts * right).sum(1) / np.maximum(total, 1))[total > 0]
+    return found

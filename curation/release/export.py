@@ -15,6 +15,7 @@ from curation.release import snapshot as snapshots
 from curation.release.formats import GUARD, NAME_SEPARATOR, Csv, DataFile, JsonLines, Shards, Sink
 from curation.release.parquet import Classes, HfParquet, Parquet, hf_schema, plain_schema
 from curation.release.snapshot import Snapshot
+from curation.store import violations
 from curation.store.files import FileStore, sha256_of_file
 from curation.store.workspace import Workspace
 from curation.types import NO_VIOLATION, Split, split_violations
@@ -130,10 +131,12 @@ def _source(workspace: Workspace, fmt: str, sha256: str | None, *, now: datetime
         with workspace.db.read() as session:
             snapshot = snapshots.get(session, sha256)
     manifest = snapshots.manifest(workspace, snapshot.sha256)
-    return _Source(fmt, snapshot, manifest, _classes(manifest, workspace.settings.violations))
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
+    return _Source(fmt, snapshot, manifest, _classes(manifest, policy))
 
 
-def _classes(manifest: Path, violations: tuple[str, ...]) -> Classes:
+def _classes(manifest: Path, policy: tuple[str, ...]) -> Classes:
     """Every category and violation that occurs; the policy's violations keep their order."""
     import pyarrow.parquet as pq
 
@@ -146,7 +149,7 @@ def _classes(manifest: Path, violations: tuple[str, ...]) -> Classes:
                 name for value in batch["violation"].unique().to_pylist() for name in split_violations(value or NO_VIOLATION)
             )
     known = sorted(name for name in categories if name is not None)
-    return Classes(tuple(known), (*violations, *sorted(found - set(violations))))
+    return Classes(tuple(known), (*policy, *sorted(found - set(policy))))
 
 
 def _write_data(

@@ -9,8 +9,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, NotFoundError, shorten
+from curation.store.base import Base
 from curation.store.files import FileStore
-from curation.store.tables import Base, ModelVersion, Release, RunRow
+from curation.store.tables import ModelVersion, Release, RunRow
 
 ONNX_SUFFIX = ".onnx"
 SIDECAR_SUFFIX = ".json"

@@ -45,7 +45,7 @@ class Selection:
 
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """A batch being filled; a near-duplicate group is asked about once."""
 
     excluded: set[int]
@@ -84,17 +84,17 @@ def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now:
     settings = workspace.settings
     said, likely = opinions.weigh(workspace), likely_errors.find(workspace)
     with workspace.db.write() as session:
-        batch = _Batch(_excluded(session), groups=_open_groups(session))
-        _audit(session, batch, round(n * settings.audit_share), rng)
+        batch = Batch(excluded(session), groups=open_groups(session))
+        audit(session, batch, round(n * settings.audit_share), rng)
         _draw(batch, likely, round(n * settings.repair_share), rng)
         is_ranked = bool(suspects.ranked(session, Question.CATEGORY, limit=1))
         _flagged(session, batch, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
         batch.excluded.update(likely.groups)
         n_again = _doubted(session, batch, n, said, limit=round(settings.second_opinion_share * n))
-        return _open(session, batch, settings, rng, now, n_again=n_again)
+        return open_batch(session, batch, settings, rng, now, n_again=n_again)
 
 
-def _excluded(session: Session) -> set[int]:
+def excluded(session: Session) -> set[int]:
     """Listings that are open or decided, or whose category moderators decided unasked."""
     asked = select(ReviewItem.listing_id).where(ReviewItem.state.in_((*OPEN, "decided")))
     return set(session.execute(asked.union(_verified(Question.CATEGORY))).scalars())
@@ -104,13 +104,14 @@ def _verified(question: Question) -> Select[Any]:
     return select(LabelRow.listing_id).where(LabelRow.question == question.value, LabelRow.source == LabelSource.MODERATORS.value)
 
 
-def _open_groups(session: Session) -> set[str]:
+def open_groups(session: Session) -> set[str]:
     """Near-duplicate groups of which a listing is with the moderators now."""
     query = select(ListingRow.group_key).join(ReviewItem, ReviewItem.listing_id == ListingRow.id)
     return set(session.execute(query.where(ReviewItem.state.in_(OPEN)).distinct()).scalars())
 
 
-def _audit(session: Session, batch: _Batch, n: int, rng: np.random.Generator) -> None:
+def audit(session: Session, batch: Batch, n: int, rng: np.random.Generator) -> None:
+    """Up to `n` drawn uniformly into the batch; what is decided is marked as drawn."""
     for listing_id, group_key in _drawn(session, n, rng):
         if listing_id in batch.excluded:
             _mark_audited(session, listing_id)
@@ -118,7 +119,7 @@ def _audit(session: Session, batch: _Batch, n: int, rng: np.random.Generator) ->
             batch.put(listing_id, group_key, [AUDIT_REASON], DRAWN_PRIORITY)
 
 
-def _draw(batch: _Batch, likely: Likely, n: int, rng: np.random.Generator) -> None:
+def _draw(batch: Batch, likely: Likely, n: int, rng: np.random.Generator) -> None:
     """Up to `n` of the likely errors, each with the same chance."""
     n_before, ids = len(batch.main), sorted(likely.groups)
     for i in rng.permutation(len(ids)):
@@ -151,7 +152,7 @@ def _mark_audited(session: Session, listing_id: int) -> None:
             item.reasons = [*item.reasons, asdict(AUDIT_REASON)]
 
 
-def _flagged(session: Session, batch: _Batch, up_to: int) -> None:
+def _flagged(session: Session, batch: Batch, up_to: int) -> None:
     """Reported listings and violations the model sees, the surest first."""
     rows = session.execute(
         select(
@@ -194,7 +195,7 @@ class _Doubt:
     worth: float = 0.0  #: labels an answer is expected to put right
 
 
-def _doubted(session: Session, batch: _Batch, up_to: int, said: Opinions, *, limit: int) -> int:
+def _doubted(session: Session, batch: Batch, up_to: int, said: Opinions, *, limit: int) -> int:
     """Fill the batch with the doubts and second opinions that are worth most; how many of the latter were asked for."""
     room = up_to - len(batch.main)
     new = _valued(session, _candidates(session, batch, SURPLUS * room), said, room)
@@ -208,7 +209,7 @@ def _doubted(session: Session, batch: _Batch, up_to: int, said: Opinions, *, lim
     return queue.ask_again(session, [listing_id for listing_id, _, _ in again[:n_again]], limit=n_again)
 
 
-def _candidates(session: Session, batch: _Batch, limit: int) -> list[_Doubt]:
+def _candidates(session: Session, batch: Batch, limit: int) -> list[_Doubt]:
     """Doubted labels that may be asked about, most doubtful first, one of each near-duplicate group."""
     found: list[_Doubt] = []
     groups = set(batch.groups)
@@ -257,7 +258,7 @@ def _decided(session: Session, groups: set[str]) -> Counter[tuple[str, str | Non
     return found
 
 
-def _again(session: Session, batch: _Batch, said: Opinions) -> list[tuple[int, str, float]]:
+def _again(session: Session, batch: Batch, said: Opinions) -> list[tuple[int, str, float]]:
     """Id, group and value of what may be asked a second time, the most valuable first, one of each group."""
     single = queue.single(session) if said.second else {}
     groups, found = set(batch.groups), []
@@ -279,8 +280,8 @@ def _ranking(session: Session) -> Iterator[tuple[int, str, Suspect]]:
         after = page[-1].rank
 
 
-def _open(
-    session: Session, batch: _Batch, settings: Settings, rng: np.random.Generator, now: datetime, *, n_again: int
+def open_batch(
+    session: Session, batch: Batch, settings: Settings, rng: np.random.Generator, now: datetime, *, n_again: int
 ) -> Selection:
     """Write both questions of each newly chosen listing; those withdrawn earlier are asked anew."""
     ids = list(batch.main)

@@ -3,25 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, String, UniqueConstraint, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
-from curation.store.db import SafeText, StrictJSON, UtcDateTime
-
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Typed columns map to the types that close the gaps between the two databases."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {str: SafeText, datetime: UtcDateTime, dict[str, Any]: StrictJSON, list[Any]: StrictJSON}
+from curation.store.base import Base
 
 
 class Inbox(Base):
@@ -57,6 +42,16 @@ class CategoryAlias(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     old_path: Mapped[str] = mapped_column(unique=True)
     category_id: Mapped[int] = mapped_column(ForeignKey("category.id"), index=True)
+    at: Mapped[datetime]
+
+
+class AddedViolation(Base):
+    """A violation added to those of the settings; its head stands after theirs, in the order of `id`."""
+
+    __tablename__ = "added_violation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(40), unique=True)
+    title: Mapped[str]
     at: Mapped[datetime]
 
 

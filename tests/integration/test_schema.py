@@ -3,9 +3,8 @@
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from curation.store import schema
+from curation.store import schema, tables
 from curation.store.db import Database
-from curation.store.tables import Base
 
 
 def test_migrations_give_the_schema_of_the_models(db_url: str) -> None:
@@ -14,6 +13,6 @@ def test_migrations_give_the_schema_of_the_models(db_url: str) -> None:
     schema.upgrade(db)
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        differences = compare_metadata(context, Base.metadata)
+        differences = compare_metadata(context, tables.Base.metadata)
     db.dispose()
     assert differences == []

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from curation.errors import StaleLease
-from curation.store import jobs
+from curation.store import jobs, tables
 from curation.store.db import Database
-from curation.store.tables import Base
 from tests.conftest import NOW
 
 LEASE_S = 10.0
@@ -24,7 +23,7 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.db = Database(f"sqlite:///{Path(self.folder.name) / 'q.db'}")
-        Base.metadata.create_all(self.db.engine.execution_options(refurbish_write=True))
+        tables.Base.metadata.create_all(self.db.engine.execution_options(refurbish_write=True))
         self.now = NOW
         self.n_enqueued = 0
         self.held: list[jobs.Job] = []

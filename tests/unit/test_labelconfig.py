@@ -12,7 +12,7 @@ LEAVES = ["Home / Tools / Drills", "Home / Decor", 'Toys & "Games"']
 
 def test_tree_and_policy_are_on_the_page() -> None:
     """Every leaf can be picked by its path, and every violation by its name; nothing wrong is an answer too."""
-    root = ElementTree.fromstring(labelconfig.build(LEAVES, ("adult_content",)))
+    root = ElementTree.fromstring(labelconfig.build(LEAVES, {"adult_content": "Adult content"}))
     drills = root.find(".//Taxonomy[@name='category']/Choice[@value='Home']/Choice[@value='Tools']/Choice[@value='Drills']")
     assert drills is not None
     assert root.find(".//Taxonomy/Choice[@value='Toys & \"Games\"']") is not None
@@ -22,7 +22,7 @@ def test_tree_and_policy_are_on_the_page() -> None:
 
 def test_every_answer_is_about_a_tag_that_is_shown() -> None:
     """`toName` of each question names an object tag of the page."""
-    root = ElementTree.fromstring(labelconfig.build(LEAVES, ("counterfeit",)))
+    root = ElementTree.fromstring(labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"}))
     asked = {tag.get("toName") for tag in root.iter() if tag.get("toName")}
     assert asked == {labelconfig.ANCHOR}
     assert root.find(f".//Text[@name='{labelconfig.ANCHOR}']") is not None
@@ -30,18 +30,20 @@ def test_every_answer_is_about_a_tag_that_is_shown() -> None:
 
 def test_order_of_the_leaves_does_not_matter() -> None:
     """The same taxonomy gives the same page, so that a difference means something."""
-    assert labelconfig.build(LEAVES, ("counterfeit",)) == labelconfig.build(LEAVES[::-1] + LEAVES, ("counterfeit",))
+    assert labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"}) == labelconfig.build(
+        LEAVES[::-1] + LEAVES, {"counterfeit": "Counterfeit"}
+    )
 
 
 def test_sellers_texts_are_never_interpreted() -> None:
     """Only tags that show plain text get texts of sellers; HTML tags would run what is in them."""
-    root = ElementTree.fromstring(labelconfig.build(LEAVES, ("counterfeit",)))
+    root = ElementTree.fromstring(labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"}))
     assert not [tag.tag for tag in root.iter() if tag.tag in ("HyperText", "HTML", "Markdown")]
 
 
 def test_our_page_has_our_questions() -> None:
     """The page that is built passes its own check."""
-    labelconfig.require_questions(labelconfig.build(LEAVES, ("counterfeit",)))
+    labelconfig.require_questions(labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"}))
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,6 @@ def test_pages_without_them_are_refused(config: str, message: str) -> None:
 
 def test_white_space_at_line_ends_is_no_difference() -> None:
     """Label Studio may give a page back with other line ends."""
-    page = labelconfig.build(LEAVES, ("counterfeit",))
+    page = labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"})
     assert labelconfig.is_same(page, page.replace("\n", "  \r\n") + "\n")
     assert not labelconfig.is_same(page, page.replace("Decor", "Decoration"))

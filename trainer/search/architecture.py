@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curation.catalog.tokens import TokenConfig, Tokenizer, texts_of
 from curation.errors import ConfigError
 from curation.release import policy, registry, snapshot
+from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Question, Split
 from trainer import data
@@ -139,7 +140,9 @@ def _finish(work: Work, run_id: int, state: str, report: Mapping[str, Any]) -> N
 
 def _found(work: Work, rows: SnapshotRows) -> dict[str, Any]:
     plan = work.plan
-    wanted = data.targets(rows.category, rows.violation, work.workspace.settings.violations, TrainConfig())
+    with work.workspace.db.read() as session:
+        policy = violations.names(session, work.workspace.settings)
+    wanted = data.targets(rows.category, rows.violation, policy, TrainConfig())
     splits, rng = (rows.of(Split.TRAIN), rows.of(Split.VALIDATION)), np.random.default_rng(plan.seed)
     asked = proxy(wanted, *splits, rng, question=plan.question)
     tokenizer = _tokenizer(rows, asked, plan)

@@ -1,0 +1,173 @@
+"""The live detector as a skeleton: everything in it stays as it is, a head for one more violation is fitted on its features.
+
+The violation heads are linear in n-grams, photos and numbers (`trainer.violations`), and what weighs these (idf, photo filters,
+scales) was learnt without a violation label. A further head is one more column; the others keep their weights to the last bit.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from curation.catalog.features import FeatureConfig, Features
+from curation.catalog.scorer import Scorer
+from curation.catalog.tokens import Tokenizer
+from curation.errors import IntegrityError, shorten
+from curation.release.registry import Model
+from curation.store.files import FileStore
+from curation.store.workspace import Workspace
+from curation.types import Listing
+from trainer import violations
+from trainer.config import TrainConfig
+from trainer.data import Rows, Table
+from trainer.loop import unlearnt_stem
+from trainer.model import Detector
+from trainer.onnx import WEIGHTS_SUFFIX
+from trainer.violations import Linear
+
+TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
+"""The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Skeleton:
+    """A released detector with its files' contents."""
+
+    model: Model
+    scorer: Scorer
+    detector: Detector
+
+    @property
+    def shape(self) -> FeatureConfig:
+        return self.scorer.featurizer.config
+
+    @property
+    def config(self) -> TrainConfig:
+        """What the detector was fitted with."""
+        return self.detector.config
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        return self.scorer.featurizer.tokenizer
+
+
+def load(workspace: Workspace, model: Model) -> Skeleton:
+    """The detector of a model's stored weights. Raises NotFoundError or IntegrityError where its files are gone or disagree."""
+    scorer = Scorer.load(workspace.files, model.onnx_sha256, model.sidecar_sha256)
+    try:
+        detector = _detector(workspace.files, scorer, model.weights_sha256, len(scorer.violations))
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise IntegrityError(
+            f"weights {model.weights_sha256[:12]} of {model.name} do not fit its sidecar: {shorten(str(error), 200)}; run "
+            "`refurbish retrain` for a model of this version"
+        ) from error
+    return Skeleton(model, scorer, detector)
+
+
+def _detector(files: FileStore, scorer: Scorer, sha256: str, n_violations: int) -> Detector:
+    made = _empty(scorer, n_violations)
+    made.load_state_dict(read_tensors(files.get(sha256, WEIGHTS_SUFFIX)))
+    return made.eval()
+
+
+def _empty(scorer: Scorer, n_violations: int) -> Detector:
+    config, tokenizer = TrainConfig.from_json(scorer.sidecar["train"]), scorer.featurizer.tokenizer
+    n_ids = 0 if tokenizer is None else tokenizer.n_ids
+    shape = scorer.featurizer.config
+    return Detector(config, shape, scorer.classes, n_violations, n_ids, unlearnt_stem(config, shape.photo_px))
+
+
+def widened(skeleton: Skeleton, head: Linear) -> Detector:
+    """The detector with one head more, the last one; all else is the same to the last bit. `head` : of one violation."""
+    old = skeleton.detector.state_dict()
+    new: dict[str, Tensor] = {
+        TEXT: torch.cat([old[TEXT], torch.from_numpy(head.text)], 1),
+        DENSE: torch.cat([old[DENSE], torch.from_numpy(head.dense.T)]),
+        BIAS: torch.cat([old[BIAS], torch.from_numpy(head.bias)]),
+    }
+    made = _empty(skeleton.scorer, len(old[BIAS]) + 1)
+    made.load_state_dict({**old, **new})
+    return made.eval()
+
+
+def is_kept(old: Detector, new: Detector) -> bool:
+    """Whether every weight of `old` is in `new`, bit for bit; `new` may have further violation heads after them."""
+    before, after, n = old.state_dict(), new.state_dict(), len(old.violation.bias)
+    mine = {
+        name: value[:, :n] if name == TEXT else value[:n] if name in (DENSE, BIAS) else value for name, value in after.items()
+    }
+    return before.keys() == mine.keys() and all(torch.equal(value, mine[name]) for name, value in before.items())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frozen:
+    """What the violation heads of a skeleton see of N listings."""
+
+    ngrams: csr_matrix  #: (N, n_buckets), weighed
+    photos: Floats  #: (N, F) mean view, 0 = none
+    numbers: Floats  #: (N, 5) standardised
+    strength: float  #: C of the heads
+
+    @classmethod
+    def of(cls, skeleton: Skeleton, table: Table) -> "Frozen":
+        """Of a table's listings, whose photos went through the skeleton's stem."""
+        detector, rows = skeleton.detector, np.arange(len(table))
+        table.weigh(detector.text)
+        numbers = detector.scaled(torch.from_numpy(table.features.numeric))
+        ngrams = table.sparse(rows, detector.text.direct_scale)
+        return cls(ngrams, table.photos(rows), numbers.numpy(), skeleton.config.violation_strength)
+
+    def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
+        """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
+        wanted, counts = present[rows, None].astype(np.float32), weight[rows, None]
+        return violations.fit(self.ngrams[rows], self.photos[rows], self.numbers[rows], wanted, counts, self.strength)
+
+    def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
+        """(n,) of these rows."""
+        dense = np.hstack([self.photos[rows], self.numbers[rows]]) @ head.dense
+        found: NDArray[np.float64] = (self.ngrams[rows] @ head.text + dense + head.bias)[:, 0].astype(np.float64)
+        return found
+
+    def likeness(self, row: csr_matrix) -> NDArray[np.float64]:
+        """(N,) how much n-grams are like those of one text (1, n_buckets): cosine, in [0, 1]."""
+        lengths = np.sqrt(np.asarray(self.ngrams.multiply(self.ngrams).sum(1)).ravel()) * math.sqrt(row.multiply(row).sum())
+        found = np.asarray((self.ngrams @ row.T).todense()).ravel() / np.maximum(lengths, 1e-9)
+        clipped: NDArray[np.float64] = np.clip(found.astype(np.float64), 0, 1)
+        return clipped
+
+
+@torch.no_grad()
+def ngrams_of(skeleton: Skeleton, features: Features) -> csr_matrix:
+    """(n, n_buckets) n-grams of a few listings as the heads see them."""
+    text = skeleton.detector.text
+    ids = torch.from_numpy(features.ids)
+    scale = torch.cat([text.direct_scale[at].expand(length) for at, length in enumerate(text.lengths)])
+    weights = (text.weigh(ids, torch.from_numpy(features.counts)) * scale).numpy()
+    row, column = np.nonzero(features.ids)
+    return csr_matrix((weights[row, column], (row, features.ids[row, column])), (len(ids), skeleton.shape.n_buckets))
+
+
+def called(skeleton: Skeleton, workspace: Workspace, title: str) -> csr_matrix:
+    """(1, n_buckets) n-grams of a violation's title, as if a listing said nothing else."""
+    said = Listing(0, "", None, title, title, None, None, {}, (), None, (), "", None)
+    return ngrams_of(skeleton, skeleton.scorer.featurizer.transform([said], workspace.media))
+
+
+def cooled(head: Linear, temperature: float) -> Linear:
+    """The head with its temperature built in."""
+    by = np.float32(temperature)
+    return Linear(head.text / by, head.dense / by, head.bias / by)
+
+
+def texts(listings: Sequence[Listing]) -> list[str]:
+    """Title and description of each."""
+    return [f"{one.title} {one.description}" for one in listings]
