@@ -11,18 +11,18 @@ import torch
 
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import ONNX_SUFFIX, THRESHOLDS, Scorer, Scores
+from curation.catalog.scorer import FP32, ONNX_SUFFIX, Scorer, Scores
 from curation.catalog.tokens import Tokenizer
 from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
 from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
-from curation.release.gates import Candidate, Verdict
+from curation.release.gates import Candidate, Check, Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Listing, Question, Split, Suspect
-from trainer import certify, data, evaluate, evidence, folds, loop, onnx, state
+from trainer import certify, data, evaluate, evidence, folds, loop, onnx, quantize, state
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.model import Detector
@@ -105,7 +105,7 @@ def detect(
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer)
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer, train)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -130,8 +130,13 @@ def _exported(
     cooled: Sequence[float],
     about_fit: Mapping[str, Any],
     tokenizer: Tokenizer | None,
+    train: data.Rows,
 ) -> onnx.Artifact:
     """The detector's files, with the thresholds that it certifies through them."""
+    rounding = onnx.Rounding(
+        quantize.calibration(table.features, train),
+        lambda full, small: quantize.compared(full, small, table, rows, workspace.settings),
+    )
     return onnx.export(
         detector,
         workspace.files,
@@ -141,6 +146,7 @@ def _exported(
         report={"fit": about_fit},
         certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
         tokenizer=tokenizer,
+        rounding=rounding,
     )
 
 
@@ -236,6 +242,9 @@ def _judge(
         rng=np.random.default_rng(settings.seed),
         trained_groups=seen_groups | trained,
     )
+    if artifact.small is not None:
+        words, numbers = artifact.small["words"], {"served": artifact.small["approved"], **artifact.small["delta"]}
+        verdict = replace(verdict, checks=(*verdict.checks, Check("int8", True, words, numbers)))
     report = {
         "n_verified": len(verified.category),
         "challenger": evaluate.report(*ours, verified, np.random.default_rng(settings.seed)),
@@ -253,9 +262,10 @@ def _challenger(
     artifact: onnx.Artifact,
     verified: Verified,
 ) -> _Answers:
-    scorer = Scorer.load(workspace.files, artifact.onnx_sha256, artifact.sidecar_sha256)
+    shas = artifact.onnx_sha256, artifact.sidecar_sha256
+    exact, scorer = (Scorer.load(workspace.files, *shas, precision) for precision in (FP32, workspace.settings.precision))
     compared = np.linspace(0, len(rows) - 1, min(len(rows), onnx.N_COMPARED)).astype(np.int64)
-    difference = onnx.difference(scorer, fitted.detector, features, compared)
+    difference = onnx.difference(exact, fitted.detector, features, compared)
     scores = scorer.predict(features, verified.rows)
     made = evaluate.candidate(
         "challenger",
@@ -265,7 +275,7 @@ def _challenger(
         latency_ms_p95=onnx.latency_ms_p95(scorer, rows.listings, workspace.media),
         reproduces=difference <= onnx.TOLERANCE,
     )
-    return made, scores, scorer.sidecar.get(THRESHOLDS, {})
+    return made, scores, scorer.cuts
 
 
 def _champion(
@@ -275,7 +285,7 @@ def _champion(
     if champion is None:
         return None, None
     try:
-        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256)
+        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256, workspace.settings.precision)
     except (NotFoundError, IntegrityError) as error:
         return None, {"name": champion.name, "error": str(error)}
     chosen: Sequence[Listing] = [rows.listings[row] for row in verified.rows]
@@ -285,7 +295,7 @@ def _champion(
     n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
     latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
     made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
-    return (made, scores, scorer.sidecar.get(THRESHOLDS, {})), None
+    return (made, scores, scorer.cuts), None
 
 
 def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:
