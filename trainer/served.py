@@ -28,19 +28,18 @@ class FoldedStem(nn.Module):
         super().__init__()
         self.width, self.n_filters = stem.width, len(stem.filters)
         centred = stem.filters - stem.filters.mean((1, 2, 3), keepdim=True)
-        self.register_buffer("kernels", _blocks(centred / 255))
+        self.register_buffer("kernels", centred / 255)
         self.register_buffer("high", (stem.offset + THRESHOLD)[:, None, None])
         self.register_buffer("low", (stem.offset - THRESHOLD)[:, None, None])
         self.register_buffer("mean", stem.mean.clone())
         self.register_buffer("std", stem.std.clone())
 
     def forward(self, photos: Tensor) -> Tensor:
+        step = ((photos.shape[1] - PATCH_PX) // STRIDE_PX + 1) // GRID
         pixels = photos[1:].permute(0, 3, 1, 2).to(torch.float32)
-        n_steps = (photos.shape[1] - PATCH_PX) // STRIDE_PX + 1
-        step = n_steps // GRID
         seen = step * GRID * STRIDE_PX + PATCH_PX - STRIDE_PX
-        contrast = self._contrast(pixels[:, :, :seen, :seen])
-        found = functional.conv2d(_blocks(pixels[:, :, :seen, :seen]), self.kernels) * contrast
+        patches = pixels[:, :, :seen, :seen]
+        found = functional.conv2d(patches, self.kernels, stride=STRIDE_PX) * _contrast(patches)
         either = functional.relu(found - self.high), functional.relu(self.low - found)
         regions = torch.cat([functional.avg_pool2d(one, step) for one in either], 1).flatten(1).sqrt()
         edge = photos.shape[1] // COLOUR_GRID
@@ -48,18 +47,13 @@ class FoldedStem(nn.Module):
         views = (torch.cat([regions, colours], 1) - self.mean) / self.std
         return torch.cat([torch.zeros(1, self.width), views])
 
-    def _contrast(self, pixels: Tensor) -> Tensor:
-        """One over the standard deviation of each patch, (P, 1, n, n), in units of full brightness."""
-        mean = functional.avg_pool2d(pixels, PATCH_PX, STRIDE_PX).mean(1, keepdim=True) / 255
-        square = functional.avg_pool2d(pixels * pixels, PATCH_PX, STRIDE_PX).mean(1, keepdim=True) / 255**2
-        return ((square - mean * mean).clamp_min(0) + FLATNESS).rsqrt()
 
-
-def _blocks(maps: Tensor) -> Tensor:
-    """(N, C, h, w) → (N, 4 C, h / 2, w / 2)."""
-    return torch.cat(
-        [maps[:, :, row::STRIDE_PX, column::STRIDE_PX] for row in range(STRIDE_PX) for column in range(STRIDE_PX)], 1
+def _contrast(pixels: Tensor) -> Tensor:
+    """One over the standard deviation of each patch, (P, 1, n, n), in units of full brightness."""
+    mean, square = (
+        functional.avg_pool2d(one.mean(1, keepdim=True), PATCH_PX, STRIDE_PX) for one in (pixels / 255, (pixels / 255).square())
     )
+    return ((square - mean * mean).clamp_min(0) + FLATNESS).rsqrt()
 
 
 class PackedText(nn.Module):
