@@ -81,7 +81,7 @@ def export(
     """
     detector = detector.cpu().eval()
     weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
-    graph = _graph(detector, shape)
+    graph = traced(served(detector), shape)
     onnx_sha256 = files.put(graph, ONNX_SUFFIX)
     sidecar: dict[str, Any] = {
         "format": FORMAT,
@@ -121,9 +121,9 @@ def _rounded(
     return {**found, "approved": check.passed, "words": check.words, "delta": dict(check.numbers)}
 
 
-def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
-    """The exporter that traces: the newer one takes 9-60 s of processor time for the same graph."""
-    n, side = 2, shape.photo_px
+def traced(network: Exportable, shape: FeatureConfig) -> bytes:
+    """The graph of a network, by the exporter that traces: the newer one takes 9-60 s of processor time for the same graph."""
+    detector, n, side = network.detector, 2, shape.photo_px
     example = (
         torch.ones(n, shape.width, dtype=torch.int32),
         torch.ones(n, shape.width, dtype=torch.uint8),
@@ -141,7 +141,7 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of paddings, which it writes back to front
         torch.onnx.export(
-            served(detector),
+            network.eval(),
             example,
             out,  # type: ignore[arg-type]
             input_names=list(names),

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 import onnx.parser
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -57,6 +57,8 @@ BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B,
     sums_float = Cast<to = 1>(sums)
     product = Mul(sums_float, unit)
 }"""
+OP_TYPES = ("Conv", "Gather")
+QUANTIZED = "/sequence/"
 Inputs = Mapping[str, NDArray[Any]]
 
 
@@ -74,10 +76,13 @@ def calibration(features: Features, rows: NDArray[np.int64]) -> list[Inputs]:
     return [features.inputs(chosen[at : at + CALIBRATION_BATCH]) for at in range(0, len(chosen), CALIBRATION_BATCH)]
 
 
-def int8(graph: bytes, batches: Sequence[Inputs], op_types: Sequence[str] = ("Conv",)) -> bytes:
+def int8(graph: bytes, batches: Sequence[Inputs]) -> bytes:
     """The same model in whole numbers, calibrated on these inputs."""
     model = onnx.load_from_string(graph)
     _quantize_bags(model)
+    chosen = [node.name for node in model.graph.node if node.op_type in OP_TYPES and node.name.startswith(QUANTIZED)]
+    if not chosen:
+        return bytes(model.SerializeToString())
     with tempfile.TemporaryDirectory() as folder, _quiet():
         out = Path(folder) / "int8.onnx"
         quantize_static(
@@ -85,7 +90,8 @@ def int8(graph: bytes, batches: Sequence[Inputs], op_types: Sequence[str] = ("Co
             out,
             _Rows(batches),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(op_types),
+            op_types_to_quantize=list(OP_TYPES),
+            nodes_to_quantize=chosen,
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
