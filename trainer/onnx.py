@@ -81,7 +81,7 @@ def export(
     """
     detector = detector.cpu().eval()
     weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
-    graph = traced(served(detector), shape)
+    graph = traced(served(detector, shape.photo_px), shape)
     onnx_sha256 = files.put(graph, ONNX_SUFFIX)
     sidecar: dict[str, Any] = {
         "format": FORMAT,

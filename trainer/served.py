@@ -14,6 +14,8 @@ from trainer.image import COLOUR_GRID, FLATNESS, GRID, PATCH_PX, STRIDE_PX, THRE
 from trainer.model import Detector, Exportable
 from trainer.text import EPSILON, N_TEXT_BLOCKS, TextBranch
 
+BRIGHTEST = 255.0
+
 
 class FoldedStem(nn.Module):
     """(1 + P, px, px, 3) uint8, the first one blank → (1 + P, F), 0 for the blank one; else as `PhotoStem`."""
@@ -24,36 +26,36 @@ class FoldedStem(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, stem: PhotoStem) -> None:
+    def __init__(self, stem: PhotoStem, photo_px: int) -> None:
         super().__init__()
-        self.width, self.n_filters = stem.width, len(stem.filters)
-        centred = stem.filters - stem.filters.mean((1, 2, 3), keepdim=True)
-        self.register_buffer("kernels", centred / 255)
+        self.width, self.edge = stem.width, photo_px // COLOUR_GRID
+        self.step = ((photo_px - PATCH_PX) // STRIDE_PX + 1) // GRID
+        self.seen = self.step * GRID * STRIDE_PX + PATCH_PX - STRIDE_PX
+        self.coloured = self.edge * COLOUR_GRID
+        self.is_cut = self.coloured < photo_px
+        unit = torch.ones(stem.width)
+        unit[-3 * COLOUR_GRID**2 :] = BRIGHTEST
+        self.register_buffer("kernels", stem.filters - stem.filters.mean((1, 2, 3), keepdim=True))
         self.register_buffer("high", (stem.offset + THRESHOLD)[:, None, None])
         self.register_buffer("low", (stem.offset - THRESHOLD)[:, None, None])
-        self.register_buffer("mean", stem.mean.clone())
-        self.register_buffer("std", stem.std.clone())
+        self.register_buffer("mean", stem.mean * unit)
+        self.register_buffer("std", stem.std * unit)
 
     def forward(self, photos: Tensor) -> Tensor:
-        step = ((photos.shape[1] - PATCH_PX) // STRIDE_PX + 1) // GRID
         pixels = photos[1:].permute(0, 3, 1, 2).to(torch.float32)
-        seen = step * GRID * STRIDE_PX + PATCH_PX - STRIDE_PX
-        patches = pixels[:, :, :seen, :seen]
-        found = functional.conv2d(patches, self.kernels, stride=STRIDE_PX) * _contrast(patches)
+        patches = pixels[:, :, : self.seen, : self.seen]
+        found = functional.conv2d(patches, self.kernels, stride=STRIDE_PX) / _deviation(patches)
         either = functional.relu(found - self.high), functional.relu(self.low - found)
-        regions = torch.cat([functional.avg_pool2d(one, step) for one in either], 1).flatten(1).sqrt()
-        edge = photos.shape[1] // COLOUR_GRID
-        colours = functional.avg_pool2d(pixels[:, :, : edge * COLOUR_GRID, : edge * COLOUR_GRID], edge).flatten(1) / 255
-        views = (torch.cat([regions, colours], 1) - self.mean) / self.std
-        return torch.cat([torch.zeros(1, self.width), views])
+        regions = torch.cat([functional.avg_pool2d(one, self.step) for one in either], 1).flatten(1).sqrt()
+        coloured = pixels[:, :, : self.coloured, : self.coloured] if self.is_cut else pixels
+        colours = functional.avg_pool2d(coloured, self.edge).flatten(1)
+        return torch.cat([torch.zeros(1, self.width), (torch.cat([regions, colours], 1) - self.mean) / self.std])
 
 
-def _contrast(pixels: Tensor) -> Tensor:
-    """One over the standard deviation of each patch, (P, 1, n, n), in units of full brightness."""
-    mean, square = (
-        functional.avg_pool2d(one.mean(1, keepdim=True), PATCH_PX, STRIDE_PX) for one in (pixels / 255, (pixels / 255).square())
-    )
-    return ((square - mean * mean).clamp_min(0) + FLATNESS).rsqrt()
+def _deviation(pixels: Tensor) -> Tensor:
+    """Standard deviation of each patch (P, 1, n, n), never 0, in the unit of the pixels, which is 1/255 of full brightness."""
+    mean, square = (functional.avg_pool2d(one.mean(1, keepdim=True), PATCH_PX, STRIDE_PX) for one in (pixels, pixels * pixels))
+    return ((square - mean * mean).clamp_min(0) + FLATNESS * BRIGHTEST**2).sqrt()
 
 
 class PackedText(nn.Module):
@@ -90,11 +92,11 @@ class PackedText(nn.Module):
         return torch.where(has_text, bags, bags + self.absent), direct
 
 
-def served(detector: Detector) -> Exportable:
+def served(detector: Detector, photo_px: int) -> Exportable:
     """The detector with its text and, if they are patch filters, its photos the quick way. It is not changed itself."""
     lean = copy.copy(detector)
     lean._modules = dict(detector._modules)
     lean._modules["text"] = PackedText(detector.text)
     if type(detector.stem) is PhotoStem:
-        lean._modules["stem"] = FoldedStem(detector.stem)
+        lean._modules["stem"] = FoldedStem(detector.stem, photo_px)
     return Exportable(lean).eval()

@@ -89,7 +89,7 @@ def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model
     made = data.Table(features, shape, wanted, loop.stem_of(features, train, config), torch.device("cpu"))
     detector = loop.fit(made, train, catalog.rows[Split.VALIDATION], config=config).detector.eval()
     index = {path: at for at, path in enumerate(wanted.classes)}
-    fp32 = onnx.traced(served(detector), shape)
+    fp32 = onnx.traced(served(detector, shape.photo_px), shape)
     return Model(
         features,
         test,

@@ -127,7 +127,7 @@ def test_the_served_network_answers_as_the_detector(exported: Exported) -> None:
     """Folding and leaving out change nothing, with photos and without, and the detector stays what it was."""
     *_, features = exported
     made = detector()
-    quick = served(made)
+    quick = served(made, SHAPE.photo_px)
     for rows in (np.arange(8), np.array([7]), np.array([1, 1])):
         inputs = {name: torch.from_numpy(array) for name, array in features.inputs(rows).items()}
         with torch.no_grad():
@@ -162,7 +162,7 @@ def test_token_branches_are_whole_numbers(tmp_path: Path, architecture: str) -> 
     found = [*sequence_tests.listings(40), *listings(files)]
     made = sequence_tests.table(files, chosen, found)
     fitted = loop.fit(made, np.arange(40), np.arange(40, 48), config=chosen)
-    full = onnx.traced(served(fitted.detector), SHAPE)
+    full = onnx.traced(served(fitted.detector, SHAPE.photo_px), SHAPE)
     small = quantize.int8(full, quantize.calibration(made.features, np.arange(40)))
     kinds = {node.op_type for node in onnx_format.load_from_string(small).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "MatMulInteger"} <= kinds
