@@ -1,8 +1,9 @@
-"""A served graph in whole numbers: tables of n-grams by rows, convolutions and products by what training rows make of them.
+"""A served graph in whole numbers: the table of n-grams row by row, and the token branch by what training rows make of it.
 
-Static (calibrated) quantisation, per channel, written as pairs of quantise and dequantise nodes: dynamic quantisation of
-convolutions runs two to four times slower than floats. Weights have seven bits, so that processors without instructions for
-dot products of bytes do not overflow and give the same answers.
+The token branch is quantised statically (calibrated), per channel, as pairs of quantise and dequantise nodes: dynamic
+quantisation of convolutions runs two to four times slower than floats. Weights have seven bits, so that processors without
+instructions for dot products of bytes do not overflow and give the same answers. The filters of photos and the heads stay floats:
+bytes cost them up to 0.007 and 0.019 of a violation's average precision on real ads and saved a tenth of the time, and none.
 """
 
 import contextlib
@@ -21,7 +22,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from curation.catalog.features import Features
 from curation.catalog.scorer import Scorer
-from curation.release.gates import Answers, Check, rounded
+from curation.release.gates import Check
+from curation.release.rounding import Answers, rounded
 from curation.settings import Settings
 from curation.types import Split
 from trainer.certify import certifying
@@ -38,7 +40,7 @@ MIN_TABLE_ROWS = 256
 LEVELS = 127
 """Steps between zero and the largest value."""
 
-LEAST = 1e-12
+LEAST = 1e-12  # instead of the zero scale of an empty row
 BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B, 1, D] product) {
     scale = Gather<axis = 0>(scales, ids)
     second = Constant<value = int64[1] {1}>()
@@ -57,8 +59,9 @@ BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B,
     sums_float = Cast<to = 1>(sums)
     product = Mul(sums_float, unit)
 }"""
-OP_TYPES = ("Conv", "Gather")
-QUANTIZED = "/sequence/"
+OP_TYPES, QUANTIZED = ("Conv", "Gather"), "/sequence/"
+"""Which operations are quantised statically, and where."""
+
 Inputs = Mapping[str, NDArray[Any]]
 
 
