@@ -29,6 +29,7 @@ from curation.types import Split
 from trainer.certify import certifying
 from trainer.data import Rows, Table
 from trainer.rows import SnapshotRows
+from trainer.served import LEAST
 
 N_CALIBRATED = 256
 """Training rows that ranges of activations are taken from, at most."""
@@ -40,24 +41,20 @@ MIN_TABLE_ROWS = 256
 LEVELS = 127
 """Steps between zero and the largest value."""
 
-LEAST = 1e-12  # instead of the zero scale of an empty row
 BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B, 1, D] product) {
-    scale = Gather<axis = 0>(scales, ids)
-    second = Constant<value = int64[1] {1}>()
     flat = Constant<value = int64[1] {-1}>()
     last = Constant<value = int64[1] {2}>()
     zero = Constant<value = uint8 {0}>()
-    scale_row = Unsqueeze(scale, second)
-    scaled = Mul(weights, scale_row)
-    most = ReduceMax<keepdims = 1>(scaled, last)
+    most = ReduceMax<keepdims = 1>(weights, last)
     largest = Max(most, least)
     unit = Div(largest, levels)
     unit_flat = Reshape(unit, flat)
-    bytes = QuantizeLinear<axis = 0>(scaled, unit_flat)
+    bytes = QuantizeLinear<axis = 0>(weights, unit_flat)
     rows = Gather<axis = 0>(table, ids)
     sums = MatMulInteger(bytes, rows, zero)
     sums_float = Cast<to = 1>(sums)
-    product = Mul(sums_float, unit)
+    unit_both = Div(unit, levels)
+    product = Mul(sums_float, unit_both)
 }"""
 OP_TYPES, QUANTIZED = ("Conv", "Gather"), "/sequence/"
 """Which operations are quantised statically, and where."""
@@ -127,8 +124,8 @@ def _answers(scorer: Scorer, table: Table, category: Rows, violation: Rows) -> A
 def _quantize_bags(model: onnx.ModelProto) -> None:
     """Products of weights with gathered rows of a table, as products of bytes.
 
-    y = w T[ids] becomes a · (u Q[ids]) with T[i] = s[i] Q[i], Q in [-127, 127], and u = round(w s / a) in [0, 127]; the unit a is
-    of each listing, so that its scores do not depend on which others are scored with it.
+    y = w T[ids] with T in [-1, 1] becomes a / 127 · (u Q[ids]) with Q = round(127 T) and u = round(w / a) in [0, 127]; the unit a
+    is of each listing, so that its scores do not depend on which others are scored with it.
     """
     tables = {one.name: one for one in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
@@ -141,12 +138,10 @@ def _quantize_bags(model: onnx.ModelProto) -> None:
 def _replace(model: onnx.ModelProto, product: onnx.NodeProto, gather: onnx.NodeProto, table: onnx.TensorProto) -> None:
     values = numpy_helper.to_array(table)
     users = [one for one in model.graph.node if gather.output[0] in one.input]
-    if values.ndim != 2 or len(values) < MIN_TABLE_ROWS or len(users) != 1:
+    if values.ndim != 2 or len(values) < MIN_TABLE_ROWS or len(users) != 1 or np.abs(values).max() > 1:
         return
-    scales = np.abs(values).max(1).clip(LEAST) / LEVELS
     constants = {
-        "table": np.round(values / scales[:, None]).astype(np.int8),
-        "scales": scales.astype(np.float32),
+        "table": np.round(values * LEVELS).astype(np.int8),
         "levels": np.array(LEVELS, np.float32),
         "least": np.array(LEAST, np.float32),
     }

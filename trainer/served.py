@@ -15,6 +15,7 @@ from trainer.model import Detector, Exportable
 from trainer.text import EPSILON, N_TEXT_BLOCKS, TextBranch
 
 BRIGHTEST = 255.0
+LEAST = 1e-12  # instead of the zero scale of an empty row
 
 
 class FoldedStem(nn.Module):
@@ -59,7 +60,11 @@ def _deviation(pixels: Tensor) -> Tensor:
 
 
 class PackedText(nn.Module):
-    """As `TextBranch.padded`, over the columns that some listing fills."""
+    """As `TextBranch.padded`, over the columns that some listing fills.
+
+    Rows of the table are stored with their largest value apart, in [-1, 1], beside what else is known of a bucket: memory is
+    visited twice for each n-gram, and its visits are what a single listing's text costs.
+    """
 
     block_of: Tensor
     belongs: Tensor
@@ -75,8 +80,10 @@ class PackedText(nn.Module):
         self.register_buffer("block_of", block_of.int())
         self.register_buffer("belongs", functional.one_hot(block_of, n_blocks).float())
         self.register_buffer("scale_of", text.direct_scale[block_of])
-        self.register_buffer("known", torch.cat([text.idf[:, None], text.direct], 1))
-        self.register_buffer("table", text.table.weight.detach().clone())
+        table = text.table.weight.detach()
+        largest = table.abs().amax(1, keepdim=True).clamp_min(LEAST)
+        self.register_buffer("known", torch.cat([text.idf[:, None], largest, text.direct], 1))
+        self.register_buffer("table", table / largest)
         self.register_buffer("absent", text.absent.detach().clone())
 
     def padded(self, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,8 +93,8 @@ class PackedText(nn.Module):
         raw = known[:, :, 0] * (counts.clamp_min(1).log() + 1)
         lengths = (torch.matmul(raw * raw, belongs) + EPSILON).rsqrt()
         weights = raw * lengths[:, block_of]
-        bags = torch.matmul(weights[:, None], self.table[ids]).squeeze(1)
-        direct = torch.matmul((weights * self.scale_of[used])[:, None], known)[:, 0, 1:]
+        bags = torch.matmul((weights * known[:, :, 1])[:, None], self.table[ids]).squeeze(1)
+        direct = torch.matmul((weights * self.scale_of[used])[:, None], known)[:, 0, 2:]
         has_text = torch.matmul(counts, belongs)[:, :N_TEXT_BLOCKS].amax(1, keepdim=True) > 0
         return torch.where(has_text, bags, bags + self.absent), direct
 
