@@ -69,6 +69,14 @@ class Settings(BaseSettings):
         0.5, ge=0.5, lt=1, description="how sure it must be that a challenger is better; 0.5 = its accuracy is higher"
     )
     gate_max_bytes: int = Field(500_000_000, ge=1, description="largest artifact that may be released")
+    gate_max_ap_loss: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="average precision of a violation that the file in whole numbers may lose and still be served",
+    )
+    gate_max_accuracy_loss: float = Field(0.002, ge=0, le=1, description="category accuracy that it may lose")
+    precision: Literal["int8", "fp32"] = Field("int8", description="which file scores: whole numbers where approved, or floats")
     gate_max_latency_ms: float = Field(500.0, gt=0, description="slowest p95 of scoring one listing that may be released")
     repair_precision: float = Field(0.95, gt=0, lt=1, description="lower bound that automatic repairs must keep")
     flag_precision: float = Field(0.9, gt=0, lt=1, description="share of what is flagged as a violation that must be right")

@@ -9,30 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.features import FeatureConfig, Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import ONNX_SUFFIX, THRESHOLDS, Scorer, Scores
 from curation.catalog.tokens import Tokenizer
-from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
+from curation.errors import ConfigError, InputError, StaleLease
 from curation.quality.validate import OutOfSample
-from curation.release import gates, noise, registry, snapshot
-from curation.release.gates import Candidate, Verdict
+from curation.release import noise, snapshot
+from curation.release.gates import Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store import violations
 from curation.store.workspace import Workspace
-from curation.types import Listing, Question, Split, Suspect
-from trainer import balance, certify, data, evaluate, evidence, folds, loop, onnx, state, views
+from curation.types import Question, Split, Suspect
+from trainer import balance, certify, data, evaluate, evidence, folds, judgement, loop, onnx, quantize, state, views
 from trainer.config import TrainConfig
-from trainer.evaluate import Verified
 from trainer.model import Detector
-from trainer.rows import SnapshotRows, load, trained_on
+from trainer.rows import SnapshotRows, load
 from trainer.sequence import tokenizer_of
 
 MIN_TRAIN = 10
-SKELETON_RUN = "skeleton_run"
-"""In the config of a run that only added a head: the run of the model that it was added to."""
 
 
 @dataclass(slots=True)
@@ -81,12 +77,9 @@ def detect(
     """Everything between the snapshot and the transaction that registers the model."""
     torch.set_num_threads(config.n_threads)
     shape = FeatureConfig(photo_px=config.photo_px)
-    with workspace.db.read() as session:
-        policy = violations.names(session, workspace.settings)
     with stages.stage("read"):
-        frame = snapshot.load(workspace, sha256)
-        rows = load(workspace, frame)
-        wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
+        rows = load(workspace, snapshot.load(workspace, sha256))
+        wanted = _targets(workspace, rows, config)
         before = state.carried(workspace) if config.carry else None
     with stages.stage("features"):
         folder = workspace.settings.home / "cache"
@@ -111,9 +104,9 @@ def detect(
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer)
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer, train)
     with stages.stage("evaluate"):
-        judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
+        judged = judgement.judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
         "n_listings": len(rows),
         "n_classes": len(wanted.classes),
@@ -128,6 +121,12 @@ def detect(
     return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
 
 
+def _targets(workspace: Workspace, rows: SnapshotRows, config: TrainConfig) -> data.Targets:
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
+    return data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
+
+
 def _exported(
     workspace: Workspace,
     detector: Detector,
@@ -136,8 +135,13 @@ def _exported(
     cooled: Sequence[float],
     about_fit: Mapping[str, Any],
     tokenizer: Tokenizer | None,
+    train: data.Rows,
 ) -> onnx.Artifact:
     """The detector's files, with the thresholds that it certifies through them."""
+    rounding = onnx.Rounding(
+        quantize.calibration(table.features, train),
+        lambda full, small: quantize.compared(full, small, table, rows, workspace.settings),
+    )
     return onnx.export(
         detector,
         workspace.files,
@@ -147,6 +151,7 @@ def _exported(
         report={"fit": about_fit},
         certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
         tokenizer=tokenizer,
+        rounding=rounding,
     )
 
 
@@ -197,116 +202,3 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "views": views.report(fitted.detector, table, validation),
         "classes": balance.report(targets.category[train], targets.category_weight[train], targets.classes, config.balance),
     }
-
-
-_Answers = tuple[Candidate, Scores, Mapping[str, Any]]
-"""Of one model, with its thresholds."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    verdict: Verdict
-    report: dict[str, Any]
-
-
-def _judge(
-    workspace: Workspace,
-    rows: SnapshotRows,
-    wanted: data.Targets,
-    features: Features,
-    fitted: loop.Fitted,
-    artifact: onnx.Artifact,
-    champion: Model | None,
-) -> _Judged:
-    """Challenger and champion on the same verified rows, both through the exported files."""
-    seen_refs, seen_groups = _seen_by(workspace, champion)
-    trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
-    eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
-    verified = evaluate.verified_rows(
-        eligible,
-        wanted.is_verified,
-        [label and label[0] for label in rows.category],
-        [label and label[0] for label in rows.violation],
-        rows.groups,
-        wanted.violations,
-    )
-    ours = _challenger(workspace, rows, features, fitted, artifact, verified)
-    theirs, note = _champion(workspace, rows, champion, verified)
-    settings = workspace.settings
-    verdict = gates.judge(
-        ours[0],
-        theirs and theirs[0],
-        roots=verified.roots,
-        groups=verified.groups,
-        violation_truth=verified.violation,
-        violations=verified.violations,
-        settings=settings,
-        rng=np.random.default_rng(settings.seed),
-        trained_groups=seen_groups | trained,
-    )
-    report = {
-        "n_verified": len(verified.category),
-        "challenger": evaluate.report(*ours, verified, np.random.default_rng(settings.seed)),
-        "champion": evaluate.report(*theirs, verified, np.random.default_rng(settings.seed)) if theirs else note,
-        "gate": verdict.report(),
-    }
-    return _Judged(verdict, report)
-
-
-def _challenger(
-    workspace: Workspace,
-    rows: SnapshotRows,
-    features: Features,
-    fitted: loop.Fitted,
-    artifact: onnx.Artifact,
-    verified: Verified,
-) -> _Answers:
-    scorer = Scorer.load(workspace.files, artifact.onnx_sha256, artifact.sidecar_sha256)
-    compared = np.linspace(0, len(rows) - 1, min(len(rows), onnx.N_COMPARED)).astype(np.int64)
-    difference = onnx.difference(scorer, fitted.detector, features, compared)
-    scores = scorer.predict(features, verified.rows)
-    made = evaluate.candidate(
-        "challenger",
-        scores,
-        verified,
-        n_bytes=artifact.n_bytes,
-        latency_ms_p95=onnx.latency_ms_p95(scorer, rows.listings, workspace.media),
-        reproduces=difference <= onnx.TOLERANCE,
-    )
-    return made, scores, scorer.sidecar.get(THRESHOLDS, {})
-
-
-def _champion(
-    workspace: Workspace, rows: SnapshotRows, champion: Model | None, verified: Verified
-) -> tuple[_Answers | None, dict[str, Any] | None]:
-    """The live model's answers, or why there are none: one that cannot be run has nothing to defend."""
-    if champion is None:
-        return None, None
-    try:
-        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256)
-    except (NotFoundError, IntegrityError) as error:
-        return None, {"name": champion.name, "error": str(error)}
-    chosen: Sequence[Listing] = [rows.listings[row] for row in verified.rows]
-    scores = scorer.score(
-        chosen, workspace.media, PhotoCache(workspace.settings.home / "cache", scorer.featurizer.config.photo_px)
-    )
-    n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
-    latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
-    made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
-    return (made, scores, scorer.sidecar.get(THRESHOLDS, {})), None
-
-
-def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:
-    """Refs and groups the champion was trained on, by the snapshots of its run and of the runs its skeleton comes from."""
-    refs: set[str] = set()
-    groups: set[str] = set()
-    run_id = None if champion is None else champion.run_id
-    while run_id is not None:
-        with workspace.db.read() as session:
-            run = registry.run(session, run_id)
-            seen = None if run.snapshot_id is None else snapshot.by_id(session, run.snapshot_id).sha256
-        if seen is not None:
-            found = trained_on(snapshot.load(workspace, seen))
-            refs, groups = refs | found[0], groups | found[1]
-        run_id = run.config.get(SKELETON_RUN)
-    return refs, groups

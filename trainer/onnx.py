@@ -17,6 +17,7 @@ from curation.catalog.scorer import (
     EMBEDDING,
     FORMAT,
     INPUTS,
+    INT8,
     ONNX_SUFFIX,
     OUTPUTS,
     SIDECAR_SUFFIX,
@@ -26,10 +27,14 @@ from curation.catalog.scorer import (
     Scorer,
 )
 from curation.catalog.tokens import Tokenizer
+from curation.release.gates import Check
 from curation.store.db import dump_json
 from curation.store.files import FileStore
 from curation.types import Listing
+from trainer import quantize
 from trainer.model import Detector, Exportable
+from trainer.quantize import Inputs
+from trainer.served import served
 
 OPSET = 18
 WEIGHTS_SUFFIX = ".safetensors"
@@ -47,7 +52,16 @@ class Artifact:
     onnx_sha256: str
     sidecar_sha256: str
     weights_sha256: str
-    n_bytes: int  #: of the ONNX file
+    n_bytes: int  #: of the ONNX file in floats
+    small: Mapping[str, Any] | None = None  #: what the sidecar says of the one in whole numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """What a file in whole numbers is made and judged by."""
+
+    batches: Sequence[Inputs]  #: of training rows, to calibrate by
+    approve: Callable[[Scorer, Scorer], Check]  #: of the file in floats and the one in whole numbers
 
 
 def export(
@@ -60,13 +74,17 @@ def export(
     report: Mapping[str, Any],
     certify: Callable[[Scorer], Mapping[str, Any]] | None = None,
     tokenizer: Tokenizer | None = None,
+    rounding: Rounding | None = None,
 ) -> Artifact:
-    """Store the detector as it will be served. `report` travels in the sidecar, and the thresholds that `certify` finds."""
+    """Store the detector as it will be served, in floats and, with `rounding`, in whole numbers.
+
+    `report` travels in the sidecar, and the thresholds that `certify` finds, for each of the files by its own answers.
+    """
     detector = detector.cpu().eval()
     weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
-    graph = _graph(detector, shape)
+    graph = traced(served(detector, shape.photo_px), shape)
     onnx_sha256 = files.put(graph, ONNX_SUFFIX)
-    sidecar = {
+    sidecar: dict[str, Any] = {
         "format": FORMAT,
         "features": shape.to_json(),
         "classes": list(classes),
@@ -80,12 +98,33 @@ def export(
     }
     if certify is not None:
         sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar, tokenizer))
-    return Artifact(onnx_sha256, files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX), weights, len(graph))
+    if rounding is not None and rounding.batches:
+        sidecar[INT8] = _rounded(graph, sidecar, rounding, files, certify, tokenizer)
+    sidecar_sha256 = files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX)
+    return Artifact(onnx_sha256, sidecar_sha256, weights, len(graph), sidecar.get(INT8))
 
 
-def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
-    """The exporter that traces: the newer one takes 9-60 s of processor time for the same graph."""
-    n, side = 2, shape.photo_px
+def _rounded(
+    graph: bytes,
+    sidecar: Mapping[str, Any],
+    rounding: Rounding,
+    files: FileStore,
+    certify: Callable[[Scorer], Mapping[str, Any]] | None,
+    tokenizer: Tokenizer | None,
+) -> dict[str, Any]:
+    """Store the file in whole numbers; what the sidecar says of it."""
+    data = quantize.int8(graph, rounding.batches)
+    found: dict[str, Any] = {"sha256": files.put(data, ONNX_SUFFIX), "bytes": len(data)}
+    if certify is not None:
+        found[THRESHOLDS] = certify(Scorer.of(data, {**sidecar, THRESHOLDS: {}}, tokenizer))
+    own = {**sidecar, THRESHOLDS: found.get(THRESHOLDS, {})}
+    check = rounding.approve(Scorer.of(graph, sidecar, tokenizer), Scorer.of(data, own, tokenizer))
+    return {**found, "approved": check.passed, "words": check.words, "delta": dict(check.numbers)}
+
+
+def traced(network: Exportable, shape: FeatureConfig) -> bytes:
+    """The graph of a network, by the exporter that traces: the newer one takes 9-60 s of processor time for the same graph."""
+    detector, n, side = network.detector, 2, shape.photo_px
     example = (
         torch.ones(n, shape.width, dtype=torch.int32),
         torch.ones(n, shape.width, dtype=torch.uint8),
@@ -103,7 +142,7 @@ def _graph(detector: Detector, shape: FeatureConfig) -> bytes:
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of paddings, which it writes back to front
         torch.onnx.export(
-            Exportable(detector).eval(),
+            network.eval(),
             example,
             out,  # type: ignore[arg-type]
             input_names=list(names),

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import Scorer
+from curation.catalog.scorer import FP32, Scorer
 from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, shorten
 from curation.release.registry import Model
@@ -62,7 +62,7 @@ class Skeleton:
 
 def load(workspace: Workspace, model: Model) -> Skeleton:
     """The detector of a model's stored weights. Raises NotFoundError or IntegrityError where its files are gone or disagree."""
-    scorer = Scorer.load(workspace.files, model.onnx_sha256, model.sidecar_sha256)
+    scorer = Scorer.load(workspace.files, model.onnx_sha256, model.sidecar_sha256, FP32)
     try:
         detector = _detector(workspace.files, scorer, model.weights_sha256, len(scorer.violations))
     except (SafetensorError, RuntimeError, KeyError) as error:

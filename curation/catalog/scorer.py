@@ -1,4 +1,7 @@
-"""A released detector, run by ONNX Runtime: two files named by their sha256, and the shared featuriser."""
+"""A released detector, run by ONNX Runtime: files named by their sha256, and the shared featuriser.
+
+A sidecar names the model file in floats and, since there is one, the same model in whole numbers with what it loses by them.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,6 +37,10 @@ THRESHOLDS = "thresholds"
 TOKENIZER = "tokenizer_sha256"
 """Key of the sidecar, of models that read texts in order."""
 
+INT8, FP32 = "int8", "fp32"
+"""Precisions. The first one is also a key of the sidecar: sha256 and bytes of the file in whole numbers, whether it is approved,
+why (words and delta), and its own thresholds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -53,10 +60,20 @@ class Scorer:
         self.classes, self.violations = tuple(sidecar["classes"]), tuple(sidecar["violations"])
         self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]), tokenizer)
         self.thresholds = _thresholds(sidecar)  #: (V,) flag a violation from this probability on; inf = never
+        self.precision = FP32
+
+    @property
+    def cuts(self) -> Mapping[str, Any]:
+        """What is known of each threshold of the file in use, by violation; empty for models older than thresholds."""
+        found: Mapping[str, Any] = self.sidecar.get(THRESHOLDS, {})
+        return found
 
     @classmethod
-    def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> "Scorer":
-        """The model of these two files. Raises NotFoundError if one is gone, IntegrityError if they do not belong together."""
+    def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str, precision: str = INT8) -> "Scorer":
+        """The model of these files, in whole numbers (`precision` int8) where the gate approved them.
+
+        Raises NotFoundError if a file is gone, IntegrityError if they do not belong together.
+        """
         sidecar = _sidecar(files.get(sidecar_sha256, SIDECAR_SUFFIX))
         if sidecar["onnx_sha256"] != onnx_sha256:
             raise IntegrityError(
@@ -64,7 +81,13 @@ class Scorer:
                 "promote a model whose two files were written together"
             )
         tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
-        return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
+        small = _small(sidecar) if precision == INT8 else None
+        if small is None:
+            return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
+        served = {**sidecar, "onnx_sha256": small["sha256"], THRESHOLDS: small.get(THRESHOLDS, {})}
+        found = cls.of(files.get(small["sha256"], ONNX_SUFFIX), served, tokenizer)
+        found.precision = INT8
+        return found
 
     @classmethod
     def of(cls, graph: bytes, sidecar: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> "Scorer":
@@ -141,6 +164,16 @@ def _thresholds(sidecar: Mapping[str, Any]) -> NDArray[np.float64]:
     if np.isnan(cuts).any():
         raise IntegrityError(f"a model's sidecar has thresholds that are no numbers: {shorten(found)}; export the model again")
     return cuts
+
+
+def _small(sidecar: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the sidecar says of the file in whole numbers; None where there is none or the gate did not approve it."""
+    found = sidecar.get(INT8)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("sha256"), str) or not isinstance(found.get("approved"), bool):
+        raise IntegrityError(f"a model's sidecar has an unusable part {INT8!r}: {shorten(found)}; export the model again")
+    return found if found["approved"] else None
 
 
 def _sidecar(data: bytes) -> Mapping[str, Any]:

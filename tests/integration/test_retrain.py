@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from curation.catalog.scorer import TOKENIZER, Scorer
+from curation.catalog.scorer import FP32, INT8, TOKENIZER, Scorer
 from curation.errors import ConfigError, InputError, StaleLease
 from curation.release import registry
 from curation.release.splits import split_of
@@ -88,6 +88,26 @@ def test_a_model_of_cells_is_released(sqlite_workspace: Workspace, now: datetime
     assert scorer.sidecar["train"]["architecture"] == cells and scores.category_probs.shape == (120, 3)
     again = retrain.run(sqlite_workspace, trigger="again", now=now, config=TINY)
     assert "error" not in again["champion"] and TOKENIZER in scorer.sidecar
+
+
+@pytest.mark.slow
+def test_whole_numbers_are_served_where_the_gate_approves(sqlite_workspace: Workspace, now: datetime) -> None:
+    """The run says what they lose; refused, or not wanted, floats are served; rolling back to another precision works."""
+    catalog(sqlite_workspace)
+    for at, (changes, expected) in enumerate(
+        [({"gate_max_accuracy_loss": 1.0, "gate_max_ap_loss": 1.0}, INT8), ({"precision": FP32}, FP32)]
+    ):
+        wanted = replace(sqlite_workspace, settings=sqlite_workspace.settings.model_copy(update=changes))
+        report = retrain.run(wanted, trigger="test", now=now, config=replace(TINY, seed=at + 1))
+        check = next(one for one in report["gate"]["checks"] if one["name"] == "int8")
+        assert check["passed"] and check["numbers"]["accuracy"]["n"] > 0 and "error" not in (report["champion"] or {})
+        with wanted.db.write() as session:
+            live = registry.promote(session, report["model"], by="test", reason="test", now=now, files=wanted.files)
+        shas = live.onnx_sha256, live.sidecar_sha256
+        assert Scorer.load(wanted.files, *shas, wanted.settings.precision).precision == expected
+    with sqlite_workspace.db.write() as session:
+        back = registry.rollback(session, by="test", reason="test", now=now, files=sqlite_workspace.files)
+    assert Scorer.load(sqlite_workspace.files, back.onnx_sha256, back.sidecar_sha256).precision == INT8
 
 
 @pytest.mark.slow

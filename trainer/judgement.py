@@ -1,0 +1,141 @@
+"""A run's detector and the live one on the same verified rows, both through the files that would be served."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from curation.catalog.features import Features
+from curation.catalog.photos import PhotoCache
+from curation.catalog.scorer import FP32, ONNX_SUFFIX, Scorer, Scores
+from curation.errors import IntegrityError, NotFoundError
+from curation.release import gates, registry, snapshot
+from curation.release.gates import Candidate, Check, Verdict
+from curation.release.registry import Model
+from curation.store.workspace import Workspace
+from curation.types import Listing, Split
+from trainer import data, evaluate, loop, onnx
+from trainer.evaluate import Verified
+from trainer.rows import SnapshotRows, trained_on
+
+SKELETON_RUN = "skeleton_run"
+"""In the config of a run that only added a head: the run of the model that it was added to."""
+
+_Answers = tuple[Candidate, Scores, Mapping[str, Any]]
+"""Of one model, with its thresholds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate says, and the figures behind it."""
+
+    verdict: Verdict
+    report: dict[str, Any]
+
+
+def judge(
+    workspace: Workspace,
+    rows: SnapshotRows,
+    wanted: data.Targets,
+    features: Features,
+    fitted: loop.Fitted,
+    artifact: onnx.Artifact,
+    champion: Model | None,
+) -> Judged:
+    """Challenger and champion on the same verified rows, both through the exported files."""
+    seen_refs, seen_groups = _seen_by(workspace, champion)
+    trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
+    eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
+    verified = evaluate.verified_rows(
+        eligible,
+        wanted.is_verified,
+        [label and label[0] for label in rows.category],
+        [label and label[0] for label in rows.violation],
+        rows.groups,
+        wanted.violations,
+    )
+    ours = _challenger(workspace, rows, features, fitted, artifact, verified)
+    theirs, note = _champion(workspace, rows, champion, verified)
+    settings = workspace.settings
+    verdict = gates.judge(
+        ours[0],
+        theirs and theirs[0],
+        roots=verified.roots,
+        groups=verified.groups,
+        violation_truth=verified.violation,
+        violations=verified.violations,
+        settings=settings,
+        rng=np.random.default_rng(settings.seed),
+        trained_groups=seen_groups | trained,
+    )
+    if artifact.small is not None:
+        words, numbers = artifact.small["words"], {"served": artifact.small["approved"], **artifact.small["delta"]}
+        verdict = replace(verdict, checks=(*verdict.checks, Check("int8", True, words, numbers)))
+    report = {
+        "n_verified": len(verified.category),
+        "challenger": evaluate.report(*ours, verified, np.random.default_rng(settings.seed)),
+        "champion": evaluate.report(*theirs, verified, np.random.default_rng(settings.seed)) if theirs else note,
+        "gate": verdict.report(),
+    }
+    return Judged(verdict, report)
+
+
+def _challenger(
+    workspace: Workspace,
+    rows: SnapshotRows,
+    features: Features,
+    fitted: loop.Fitted,
+    artifact: onnx.Artifact,
+    verified: Verified,
+) -> _Answers:
+    shas = artifact.onnx_sha256, artifact.sidecar_sha256
+    exact, scorer = (Scorer.load(workspace.files, *shas, precision) for precision in (FP32, workspace.settings.precision))
+    compared = np.linspace(0, len(rows) - 1, min(len(rows), onnx.N_COMPARED)).astype(np.int64)
+    difference = onnx.difference(exact, fitted.detector, features, compared)
+    scores = scorer.predict(features, verified.rows)
+    made = evaluate.candidate(
+        "challenger",
+        scores,
+        verified,
+        n_bytes=artifact.n_bytes,
+        latency_ms_p95=onnx.latency_ms_p95(scorer, rows.listings, workspace.media),
+        reproduces=difference <= onnx.TOLERANCE,
+    )
+    return made, scores, scorer.cuts
+
+
+def _champion(
+    workspace: Workspace, rows: SnapshotRows, champion: Model | None, verified: Verified
+) -> tuple[_Answers | None, dict[str, Any] | None]:
+    """The live model's answers, or why there are none: one that cannot be run has nothing to defend."""
+    if champion is None:
+        return None, None
+    try:
+        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256, workspace.settings.precision)
+    except (NotFoundError, IntegrityError) as error:
+        return None, {"name": champion.name, "error": str(error)}
+    chosen: Sequence[Listing] = [rows.listings[row] for row in verified.rows]
+    scores = scorer.score(
+        chosen, workspace.media, PhotoCache(workspace.settings.home / "cache", scorer.featurizer.config.photo_px)
+    )
+    n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
+    latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
+    made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
+    return (made, scores, scorer.cuts), None
+
+
+def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:
+    """Refs and groups the champion was trained on, by the snapshots of its run and of the runs its skeleton comes from."""
+    refs: set[str] = set()
+    groups: set[str] = set()
+    run_id = None if champion is None else champion.run_id
+    while run_id is not None:
+        with workspace.db.read() as session:
+            run = registry.run(session, run_id)
+            seen = None if run.snapshot_id is None else snapshot.by_id(session, run.snapshot_id).sha256
+        if seen is not None:
+            found = trained_on(snapshot.load(workspace, seen))
+            refs, groups = refs | found[0], groups | found[1]
+        run_id = run.config.get(SKELETON_RUN)
+    return refs, groups
