@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
+from curation.catalog.tokens import SUFFIX as TOKENS_SUFFIX
 from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, NotFoundError, ProbabilityError, shorten
 from curation.store.files import FileStore
@@ -164,6 +165,17 @@ def _thresholds(sidecar: Mapping[str, Any]) -> NDArray[np.float64]:
     if np.isnan(cuts).any():
         raise IntegrityError(f"a model's sidecar has thresholds that are no numbers: {shorten(found)}; export the model again")
     return cuts
+
+
+def further_files(sidecar: bytes) -> list[tuple[str, str]]:
+    """sha256 and suffix of each file that a sidecar names beside the model in floats. Raises IntegrityError if it is not JSON."""
+    try:
+        found = json.loads(sidecar)
+    except ValueError as error:
+        raise IntegrityError(f"a model's sidecar is not JSON: {error}; export the model again") from error
+    small = _small(found)
+    named = [(small["sha256"], ONNX_SUFFIX)] if small else []
+    return [*named, (found[TOKENIZER], TOKENS_SUFFIX)] if TOKENIZER in found else named
 
 
 def _small(sidecar: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -1,6 +1,6 @@
 """Runs, models, and the append-only log of releases: the live model is the log's last row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from curation.catalog.scorer import further_files
 from curation.errors import InputError, NotFoundError, shorten
 from curation.store.base import Base
 from curation.store.files import FileStore
@@ -217,11 +218,15 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
 
 
 def _require_artifacts(model: Model, files: FileStore | None) -> None:
-    wanted: Sequence[tuple[str, str]] = ((model.onnx_sha256, ONNX_SUFFIX), (model.sidecar_sha256, SIDECAR_SUFFIX))
-    missing = [f"{sha256}{suffix}" for sha256, suffix in wanted if files is not None and not files.has(sha256, suffix)]
+    if files is None:
+        return
+    wanted = [(model.onnx_sha256, ONNX_SUFFIX), (model.sidecar_sha256, SIDECAR_SUFFIX)]
+    if files.has(*wanted[1]):
+        wanted += further_files(files.get(*wanted[1]))
+    missing = [f"{sha256}{suffix}" for sha256, suffix in wanted if not files.has(sha256, suffix)]
     if missing:
         raise NotFoundError(
-            f"model {model.name} cannot go live: {' and '.join(missing)} not in {files and files.root}; restore from a backup"
+            f"model {model.name} cannot go live: {' and '.join(missing)} not in {files.root}; restore from a backup"
         )
 
 

@@ -1,5 +1,6 @@
 """The release log: append-only, ordered, and always pointing at a model that can be loaded."""
 
+import json
 import threading
 from datetime import datetime, timedelta
 
@@ -10,13 +11,17 @@ from curation.release import registry
 from curation.store.tables import Release
 from curation.store.workspace import Workspace
 
+NAMED = (("floats", ".onnx"), ("whole numbers", ".onnx"), ("words", ".tokens"))
+
 
 def add(workspace: Workspace, n: int, now: datetime) -> list[str]:
     """`n` models whose artifacts are in the store; their names."""
     names = []
     with workspace.db.write() as session:
         for i in range(n):
-            sha256s = [workspace.files.put(f"{suffix} {i}".encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")]
+            sha256s = [
+                workspace.files.put(json.dumps({"i": i}).encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")
+            ]
             keys = ("onnx_sha256", "sidecar_sha256", "weights_sha256")
             made = registry.add_model(session, run_id=None, report={"i": i}, now=now, **dict(zip(keys, sha256s, strict=True)))
             names.append(made.name)
@@ -91,6 +96,22 @@ def test_unknown_and_missing_models_never_go_live(workspace: Workspace, now: dat
     with pytest.raises(NotFoundError, match="cannot go live"):
         promote(workspace, "det-0001", now)
     assert live(workspace) == "det-0002"
+
+
+def test_a_model_whose_tokenizer_or_small_file_is_gone_never_goes_live(workspace: Workspace, now: datetime) -> None:
+    """All that its sidecar names must be there, not only the model in floats."""
+    onnx, small, tokens = (workspace.files.put(name.encode(), suffix) for name, suffix in NAMED)
+    about = {"tokenizer_sha256": tokens, "int8": {"sha256": small, "approved": True}}
+    sidecar = workspace.files.put(json.dumps(about).encode(), ".json")
+    with workspace.db.write() as session:
+        made = registry.add_model(
+            session, run_id=None, onnx_sha256=onnx, sidecar_sha256=sidecar, weights_sha256=onnx, report={}, now=now
+        )
+    promote(workspace, made.name, now)
+    for sha256, suffix in ((small, ".onnx"), (tokens, ".tokens")):
+        workspace.files.path(sha256, suffix).unlink()
+        with pytest.raises(NotFoundError, match=rf"{sha256}\{suffix}"):
+            promote(workspace, made.name, now)
 
 
 def test_a_release_needs_a_name_and_a_reason(workspace: Workspace, now: datetime) -> None:

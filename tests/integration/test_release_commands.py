@@ -1,5 +1,6 @@
 """`refurbish status | runs | models | promote | rollback | export`, as a user types them."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def filled(workspace: Workspace, now: datetime) -> Workspace:
         run_id = registry.start_run(session, **begin, now=now)
         registry.finish_run(session, run_id, state="refused", report={"gate": {"words": "too slow"}}, n_seconds=2.0, now=now)
         for i in range(2):
-            sha256s = [workspace.files.put(f"{i}".encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")]
+            sha256s = [
+                workspace.files.put(json.dumps({"i": i}).encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")
+            ]
             keys = ("onnx_sha256", "sidecar_sha256", "weights_sha256")
             report = {"accuracy": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}}
             registry.add_model(session, run_id=run_id, report=report, now=now, **dict(zip(keys, sha256s, strict=True)))
