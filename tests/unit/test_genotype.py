@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from curation.errors import ConfigError
-from trainer.search.cells import OPERATIONS, Genotype, Skeleton, pool_and_skip, random_genotype
+from trainer.search.cells import OPERATIONS, Genotype, Skeleton, mutated, pool_and_skip, random_genotype
 from trainer.search.drawing import drawing
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,3 +123,18 @@ def test_reductions_stand_at_one_and_two_thirds() -> None:
     skeleton = Skeleton(width=16, n_cells=6)
     assert skeleton.reductions == (2, 4)
     assert [skeleton.width_of(at) for at in range(6)] == [16, 16, 32, 32, 64, 64]
+
+
+def test_a_mutant_differs_in_one_place() -> None:
+    """In an edge's operation or source, or in the read-out; all of them happen, and every mutant can be built."""
+    rng, parent, kinds = np.random.default_rng(1), drawn(2), set()
+    for _ in range(60):
+        child = mutated(parent, rng)
+        changed = [edge for (_, old), (_, new) in zip(parent.cells, child.cells, strict=True) for edge in {*new} - {*old}]
+        assert len(changed) + (child.read_out != parent.read_out) == 1
+        kinds.add("read-out" if not changed else "operation" if _pairs(child) == _pairs(parent) else "source")
+    assert kinds == {"read-out", "operation", "source"}
+
+
+def _pairs(genotype: Genotype) -> list[set[tuple[int, int]]]:
+    return [{(edge.source, edge.node) for edge in edges} for _, edges in genotype.cells]

@@ -8,8 +8,9 @@ import torch
 
 from curation.errors import ConfigError, InputError
 from trainer.search.branch import Design, Filters
-from trainer.search.cells import Skeleton, pool_and_skip, random_genotype
+from trainer.search.cells import Genotype, Skeleton, pool_and_skip, random_genotype
 from trainer.search.examples import Examples
+from trainer.search.offspring import Offspring
 from trainer.search.race import Entry, RaceConfig, field, race
 
 SMALL = Skeleton(width=4, n_cells=3)
@@ -111,3 +112,44 @@ def test_a_race_that_cannot_be_judged_is_refused() -> None:
         race(DESIGNS, rows(8), empty, **SHAPE)
     with pytest.raises(ConfigError, match="n_rungs=0, rate=nan"):
         RaceConfig(n_rungs=0, rate=math.nan)
+
+
+def test_bred_cells_join_the_last_rung() -> None:
+    """They come in rounds until all have joined, each with a name and a genotype of its own; the winner's design is told."""
+    rng = np.random.default_rng(4)
+    designs: dict[str, Design] = {"filters": Filters(4), **{f"random {at}": random_genotype(rng) for at in range(1, 6)}}
+    offspring = Offspring(designs, rng, 3)
+    config = RaceConfig(steps=2, n_rungs=2, batch=8, dim=8)
+    found = race(dict(designs), rows(32), rows(20, 2), **SHAPE, config=config, skeleton=SMALL, more=offspring)  # type: ignore[arg-type]
+    assert [entry.rung for entry in found.table] == [1] * 6 + [2] * 5 and offspring.n_left == 0
+    assert {"bred 1", "bred 2", "bred 3"} == {entry.name for entry in found.table if entry.rung == 2} & {
+        "bred 1",
+        "bred 2",
+        "bred 3",
+    }
+    assert found.design == designs[found.winner] and len({*designs.values()}) == 9
+
+
+def test_children_are_like_the_best() -> None:
+    """Of the cells by score; a design that diverged or is no cell has none."""
+    rng = np.random.default_rng(3)
+    cells = [random_genotype(rng) for _ in range(3)]
+    told = [("a", 0.5, 1.0), ("b", 0.9, 0.2), ("c", math.nan, math.nan), ("filters", 1.0, 0.1)]
+    entries = [Entry(1, name, score, loss, 1, 1, 0.1, False) for name, score, loss in told]
+    children = Offspring({**dict(zip("abc", cells, strict=True)), "filters": Filters()}, rng, 5)(entries)
+    assert list(children) == ["bred 1", "bred 2"]
+    assert [differences(children[name], cells[at]) for name, at in (("bred 1", 1), ("bred 2", 0))] == [1, 1]
+    assert Offspring({"filters": Filters()}, rng, 2)(entries[3:]) == {}
+
+
+def differences(one: Design, other: Design) -> int:
+    """Edges and read-outs that two genotypes do not share."""
+    assert isinstance(one, Genotype) and isinstance(other, Genotype)
+    edges = sum(len({*cell} - {*rival}) for (_, cell), (_, rival) in zip(one.cells, other.cells, strict=True))
+    return edges + (one.read_out != other.read_out)
+
+
+def test_a_name_runs_once() -> None:
+    """What joins must not take the place of what is there."""
+    with pytest.raises(InputError, match="pools"):
+        run(RaceConfig(steps=2, n_rungs=1, batch=8, dim=8), more=lambda entries: {"pools": pool_and_skip()})

@@ -1,4 +1,4 @@
-"""`refurbish search` as a whole: snapshot → tokens → searches from several seeds → race → the design that won."""
+"""`refurbish search` as a whole: snapshot → tokens → searches from several seeds → race, with breeding → what won."""
 
 import json
 import math
@@ -25,13 +25,13 @@ from trainer.config import TrainConfig
 from trainer.detect import device_words
 from trainer.evaluate import plain
 from trainer.rows import SnapshotRows, load
-from trainer.search.branch import Design
 from trainer.search.cells import Genotype
 from trainer.search.config import SearchConfig, faithful
 from trainer.search.drawing import drawing
 from trainer.search.examples import Examples
 from trainer.search.found import Found, Progress
 from trainer.search.loop import search
+from trainer.search.offspring import BRED, Offspring
 from trainer.search.proxy import Proxy, proxy
 from trainer.search.race import POOL_AND_SKIP, TEXT_CNN, Entry, Race, RaceConfig, field, race
 from trainer.search.supernet import Space
@@ -57,20 +57,23 @@ class Plan:
 
     question: Question | None = None  #: None = the violations where there are enough, else the category
     mode: str = "sentencepiece"  #: of the tokens, or ``hashed``
-    n_seeds: int = 3  #: searches
-    n_random: int = 5  #: random cells in the race
+    n_seeds: int = 3  #: differentiable searches whose cells are in the race; 0 = none
+    n_random: int = 9  #: random cells in the race
+    n_bred: int = 4  #: cells bred from the best of the last rung, which they join; 0 = none
     epochs: int = 15
     is_darts: bool = False  #: first-order DARTS as published, instead of partial channels
     race_steps: int = 100  #: of the first rung
+    n_rungs: int = 2  #: of the race; each is three times as long as the one before
     budget_s: float = math.inf  #: of wall clock, for searches and race together
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.n_seeds, self.epochs, self.race_steps) < 1 or self.n_random < 0 or not self.budget_s > 0:
-            raise ConfigError(
-                f"no search can be run with n_seeds={self.n_seeds}, epochs={self.epochs}, race_steps={self.race_steps}, "
-                f"n_random={self.n_random}, budget_s={self.budget_s}; counts are at least 1, random cells 0, the budget above 0"
-            )
+        least = {"n_seeds": 0, "n_random": 0, "n_bred": 0, "epochs": 1, "race_steps": 1, "n_rungs": 1}
+        bad = [name for name, value in least.items() if getattr(self, name) < value]
+        bad += [] if self.budget_s > 0 else ["budget_s"]
+        if bad:
+            shown = ", ".join(f"{name}={getattr(self, name)}" for name in bad)
+            raise ConfigError(f"no search can be run with {shown}; counts are at least {least}, the budget above 0")
 
     @property
     def tokens(self) -> TokenConfig:
@@ -155,15 +158,16 @@ def _found(work: Work, rows: SnapshotRows) -> dict[str, Any]:
         validation.examples,
         n_ids=train.n_ids,
         n_classes=train.n_classes,
-        config=RaceConfig(seed=plan.seed, steps=plan.race_steps),
+        config=RaceConfig(seed=plan.seed, steps=plan.race_steps, n_rungs=plan.n_rungs),
         device=work.device,
         budget_s=work.left_s(),
+        more=Offspring(dict(designs), rng, plan.n_bred),
         progress=work.listener.racing,
     )
     sizes = {"n_train": len(train.refs), "n_validation": len(validation.refs), "n_ids": train.n_ids}
     seeds = [_about(one, plan.seed + at) for at, one in enumerate(searched)]
     about = {"question": asked.question.value, "balance": asked.balance(), "searches": seeds}
-    return {**about, **sizes, **_outcome(work.workspace, designs, raced)}
+    return {**about, **sizes, **_outcome(work.workspace, raced)}
 
 
 def _tokenizer(rows: SnapshotRows, asked: Proxy, plan: Plan) -> Tokenizer:
@@ -224,10 +228,9 @@ def _about(found: Found, seed: int) -> dict[str, Any]:
     return {**shown, "parameter_free": found.genotype.parameter_free, "alarm": found.genotype.alarm}
 
 
-def _outcome(workspace: Workspace, designs: Mapping[str, Design], raced: Race) -> dict[str, Any]:
+def _outcome(workspace: Workspace, raced: Race) -> dict[str, Any]:
     """Who won, in words and as a file, and all rungs."""
-    winner = designs[raced.winner]
-    cells = winner if isinstance(winner, Genotype) else None
+    cells = raced.design if isinstance(raced.design, Genotype) else None
     return {
         "winner": raced.winner,
         "words": words(raced),
@@ -250,6 +253,7 @@ def words(raced: Race) -> str:
     shown = ", ".join(f"{kind} {entry.score:.3f} (rung {entry.rung})" for kind, entry in best.items())
     verdict = {
         FOUND: "the searched cells won",
+        BRED: "cells bred from the best of the race won",
         RANDOM: "random cells won: the search did not beat chance on this data",
         POOL_AND_SKIP: "pooling and skips won: word order does not matter in this data",
         TEXT_CNN: "the TextCNN won: use it, cells do not pay on this data",

@@ -9,7 +9,7 @@ the inputs take every second position. Padding is zero in every state and counts
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -189,6 +189,27 @@ def random_genotype(rng: np.random.Generator, n_nodes: int = 4) -> Genotype:
         return tuple(Edge(int(at), node, OPERATIONS[rng.integers(1, len(OPERATIONS))]) for node, ends in drawn for at in ends)
 
     return Genotype(n_nodes, cell(), cell(), nodes, READ_OUTS[rng.integers(len(READ_OUTS))])
+
+
+def mutated(genotype: Genotype, rng: np.random.Generator) -> Genotype:
+    """The same with one change drawn evenly: an edge's operation, an edge's source, or the read-out one time in eight."""
+    if rng.random() < 1 / 8:
+        return replace(genotype, read_out=_other(READ_OUTS, genotype.read_out, rng))
+    name = ("normal", "reduction")[rng.integers(2)]
+    edges: list[Edge] = list(getattr(genotype, name))
+    at = int(rng.integers(len(edges)))
+    edge, taken = edges[at], {one.source for one in edges if one.node == edges[at].node}
+    free = [source for source in range(edge.node) if source not in taken]
+    if free and rng.random() < 0.5:
+        edges[at] = replace(edge, source=free[rng.integers(len(free))])
+    else:
+        edges[at] = replace(edge, op=_other(OPERATIONS[1:], edge.op, rng))
+    return replace(genotype, **{name: tuple(sorted(edges, key=lambda one: (one.node, one.source)))})  # type: ignore[arg-type]
+
+
+def _other(names: Sequence[str], name: str, rng: np.random.Generator) -> str:
+    left = [one for one in names if one != name]
+    return left[rng.integers(len(left))]
 
 
 @dataclass(frozen=True, slots=True)

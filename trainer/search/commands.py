@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 @console.command("search", example="refurbish search --budget 45 --out cells.json --svg cells.svg")
 @click.option("--question", type=click.Choice([one.value for one in Question]), help="What the cells should answer.")
-@click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="Searches, each with a seed of its own.")
-@click.option("--random", "n_random", type=click.IntRange(0, 50), default=5, show_default=True, help="Random cells in the race.")
+@click.option(
+    "--seeds", type=click.IntRange(0, 20), default=3, show_default=True, help="Differentiable searches, each from its own seed."
+)
+@click.option("--random", "n_random", type=click.IntRange(0, 50), default=9, show_default=True, help="Random cells in the race.")
+@click.option("--bred", "n_bred", type=click.IntRange(0, 50), default=4, show_default=True, help="Cells bred from its best.")
 @click.option("--epochs", type=click.IntRange(1), default=15, show_default=True, help="Passes of each search.")
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Steps of the race's first rung.")
+@click.option("--rungs", type=click.IntRange(1, 6), default=2, show_default=True, help="Rungs, each three times as long.")
 @click.option(
     "--budget", "budget_min", type=click.FloatRange(0, min_open=True), help="Minutes of wall clock, then the best so far."
 )
@@ -38,8 +42,10 @@ def search(
     question: str | None,
     seeds: int,
     n_random: int,
+    n_bred: int,
     epochs: int,
     steps: int,
+    rungs: int,
     budget_min: float | None,
     mode: str,
     darts: bool,
@@ -59,9 +65,11 @@ def search(
         mode=mode,
         n_seeds=seeds,
         n_random=n_random,
+        n_bred=n_bred,
         epochs=epochs,
         is_darts=darts,
         race_steps=steps,
+        n_rungs=rungs,
         budget_s=60 * (budget_min or float("inf")),
         seed=workspace.settings.seed,
     )

@@ -3,7 +3,8 @@
 Architecture weights are a poor judge of cells (Yu et al., Evaluating the Search Phase of Neural Architecture Search, ICLR
 2020), and random cells a serious rival (Li and Talwalkar, UAI 2019). So what a search found runs against random cells, the
 cell of pooling and skips, and a TextCNN, by successive halving (Jamieson and Talwalkar, AISTATS 2016): of each rung the best
-share goes on, and is trained from scratch again, longer and with another seed.
+share goes on, and is trained from scratch again, longer and with another seed. Others may join the last rung
+(`trainer.search.offspring`).
 """
 
 import dataclasses
@@ -79,6 +80,7 @@ class Race:
     """All rungs, and who won."""
 
     winner: str
+    design: Design  #: the winner's
     table: tuple[Entry, ...]  #: by rung, the best first
     is_complete: bool  #: False when the budget ended it: then the best of the last whole rung wins
 
@@ -103,34 +105,76 @@ def race(
     skeleton: Skeleton | None = None,
     device: torch.device | str = "cpu",
     budget_s: float = math.inf,
+    more: Callable[[Sequence[Entry]], Mapping[str, Design]] | None = None,
     progress: Callable[[Entry], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Race:
     """Successive halving over these designs. The same inputs and seed give the same table on one CPU, but for its seconds.
 
-    After `budget_s` seconds of wall clock no training is begun. Raises InputError without designs, or without an answer in
-    the validation rows.
+    When all in the last rung were trained `more` is asked for designs that join it, until it names none. After `budget_s`
+    seconds of wall clock no training is begun. Raises InputError without designs, on names that are there twice, or without
+    an answer in the validation rows.
     """
     if not designs:
         raise InputError("there is no design to race; give a genotype, or what `field` makes")
     config, on = config or RaceConfig(), usable(device)
     check_validation(validation)
     runner = _Runner(config, skeleton or Skeleton(), _moved(train, on), _moved(validation, on), (n_ids, n_classes), on, clock)
-    table: list[Entry] = []
-    left, ends_s = list(designs), clock() + budget_s
-    for rung in range(config.n_rungs):
-        entries: list[Entry] = []
-        for name in left:
-            if clock() >= ends_s and (entries or table):
-                return _ended(table or _ranked(entries, 1))
-            entries.append(runner.entry(rung, name, designs[name]))
-            progress(entries[-1])
-        is_last = rung + 1 == config.n_rungs or len(left) == 1
-        table += _ranked(entries, 1 if is_last else config.kept_of(len(left)))
-        left = [entry.name for entry in table if entry.rung == rung + 1 and entry.goes_on]
-        if is_last:
-            break
-    return Race(left[0], tuple(table), True)
+    return _Course(dict(designs), runner, more, progress, clock() + budget_s).run()
+
+
+@dataclass(slots=True)
+class _Course:
+    """A race that is going on."""
+
+    designs: dict[str, Design]
+    runner: "_Runner"
+    more: Callable[[Sequence[Entry]], Mapping[str, Design]] | None
+    progress: Callable[[Entry], None]
+    ends_s: float
+    table: list[Entry] = dataclasses.field(default_factory=list)
+
+    def run(self) -> Race:
+        config, left = self.runner.config, list(self.designs)
+        for rung in range(config.n_rungs):
+            is_last = rung + 1 == config.n_rungs or len(left) == 1
+            entries: list[Entry] = []
+            is_whole = self._train(rung, left, entries)
+            is_complete = is_whole and (not is_last or self._grow(rung, entries))
+            if is_whole or not self.table:
+                self.table += _ranked(entries, config.kept_of(len(entries)) if is_whole and not is_last else 1)
+            if is_last or not is_whole:
+                return self._ended(is_complete)
+            left = [entry.name for entry in self.table if entry.rung == rung + 1 and entry.goes_on]
+        raise AssertionError("the last rung returns")
+
+    def _train(self, rung: int, names: Sequence[str], entries: list[Entry]) -> bool:
+        """Add an entry for each; whether the budget was enough."""
+        for name in names:
+            if self.runner.clock() >= self.ends_s and (entries or self.table):
+                return False
+            entries.append(self.runner.entry(rung, name, self.designs[name]))
+            self.progress(entries[-1])
+        return True
+
+    def _grow(self, rung: int, entries: list[Entry]) -> bool:
+        """Train what joins a rung, until nothing does; whether the budget was enough."""
+        while joining := self._joining(entries):
+            if not self._train(rung, joining, entries):
+                return False
+        return True
+
+    def _joining(self, entries: Sequence[Entry]) -> list[str]:
+        joining = self.more(entries) if self.more else {}
+        twice = sorted(joining.keys() & self.designs.keys())
+        if twice:
+            raise InputError(f"designs {shorten(twice)} are in the race already; give those that join it other names")
+        self.designs |= joining
+        return list(joining)
+
+    def _ended(self, is_complete: bool) -> Race:
+        winner = next(entry.name for entry in self.table if entry.rung == self.table[-1].rung)
+        return Race(winner, self.designs[winner], tuple(self.table), is_complete)
 
 
 def check_validation(rows: Examples) -> None:
@@ -148,11 +192,6 @@ def check_validation(rows: Examples) -> None:
 def _ranked(entries: Sequence[Entry], n_kept: int) -> list[Entry]:
     ordered = sorted(entries, key=lambda entry: (-entry.score if math.isfinite(entry.score) else math.inf, entry.loss))
     return [dataclasses.replace(entry, goes_on=at < n_kept) for at, entry in enumerate(ordered)]
-
-
-def _ended(table: list[Entry]) -> Race:
-    last = [entry for entry in table if entry.rung == table[-1].rung]
-    return Race(last[0].name, tuple(table), False)
 
 
 def _moved(rows: Examples, device: torch.device) -> Examples:
