@@ -10,7 +10,7 @@ import torch
 from onnxruntime import InferenceSession
 
 from curation.catalog.features import Features, Featurizer
-from curation.catalog.scorer import FP32, INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS, Scorer
+from curation.catalog.scorer import FP32, INT8, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, THRESHOLDS, Scorer
 from curation.errors import IntegrityError, NotFoundError
 from curation.release.gates import Check
 from curation.store.files import FileStore
@@ -167,5 +167,5 @@ def test_token_branches_are_whole_numbers(tmp_path: Path, architecture: str) -> 
     kinds = {node.op_type for node in onnx_format.load_from_string(small).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "MatMulInteger"} <= kinds
     inputs = made.features.inputs(np.arange(48))
-    answers = [InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, inputs) for graph in (full, small)]
+    answers = [InferenceSession(graph, providers=["CPUExecutionProvider"]).run(list(OUTPUTS), inputs) for graph in (full, small)]
     assert all(np.abs(one - other).max() < 0.05 for one, other in zip(*answers, strict=True))
