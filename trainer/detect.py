@@ -1,6 +1,7 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,9 @@ from trainer import balance, certify, data, evaluate, evidence, folds, loop, onn
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
 from trainer.model import Detector
+from trainer.processes import ALONE, Processes
 from trainer.rows import SnapshotRows, load, trained_on
+from trainer.search.gradients import usable
 from trainer.sequence import tokenizer_of
 
 MIN_TRAIN = 10
@@ -61,10 +64,10 @@ class Outcome:
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU is asked for that is not there."""
+    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU that is asked for is not there or does not answer."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda but torch sees no GPU; use --device cpu, or auto to take what is there")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    return usable("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def device_words(device: torch.device, config: TrainConfig) -> str:
@@ -72,27 +75,75 @@ def device_words(device: torch.device, config: TrainConfig) -> str:
     return torch.cuda.get_device_name(device)[:80] if device.type == "cuda" else f"cpu, {config.n_threads} threads"
 
 
-def detect(
-    workspace: Workspace, sha256: str, champion: Model | None, config: TrainConfig, device: torch.device, stages: Stages
-) -> Outcome:
-    """Everything between the snapshot and the transaction that registers the model."""
-    torch.set_num_threads(config.n_threads)
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What every process of a run reads for itself."""
+
+    rows: SnapshotRows
+    wanted: data.Targets
+    before: state.Carried | None
+    train: data.Rows
+    validation: data.Rows
+    tokenizer: Tokenizer | None
+    features: Features
+    table: data.Table
+
+
+def _given(
+    workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, stages: Stages, processes: Processes
+) -> _Given:
+    torch.set_num_threads(processes.threads(config.n_threads))
+    loop.settle(config)
     policy, shape = workspace.settings.violations, FeatureConfig(photo_px=config.photo_px)
     with stages.stage("read"):
         frame = snapshot.load(workspace, sha256)
         rows = load(workspace, frame)
         wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
         before = state.carried(workspace) if config.carry else None
-    with stages.stage("features"):
+    with stages.stage("features"), processes.in_turn():
         folder = workspace.settings.home / "cache"
         cache = PhotoCache(folder, shape.photo_px)
         train, validation = _training_rows(rows, wanted)
         tokenizer = tokenizer_of(rows.listings, train, config)
         features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
         table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
+    inputs = (features.ids, features.numeric, features.photo_index, features.photos, wanted.category, wanted.category_weight)
+    processes.agree({"carried state": before and before.report, "inputs": [zlib.crc32(part.tobytes()) for part in inputs]})
+    return _Given(rows, wanted, before, train, validation, tokenizer, features, table)
+
+
+def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, processes: Processes) -> None:
+    """What every process but the first does of a run: its share of the folds' fits and of the last one. Nothing is written."""
+    given = _given(workspace, sha256, config, device, Stages(lambda: False), processes)
+    _held_out(given, config, lambda: False, processes)
+    _fit(given, config, lambda: False, processes)
+
+
+def _held_out(given: _Given, config: TrainConfig, lost: Callable[[], bool], processes: Processes) -> folds.HeldOut:
+    assigned = folds.assign(given.wanted.category, given.rows.groups, config.n_folds, config.seed)
+    return folds.held_out(given.table, assigned, config, lost, processes)
+
+
+def _fit(given: _Given, config: TrainConfig, lost: Callable[[], bool], processes: Processes) -> loop.Fitted:
+    learnt = given.before.state if given.before else None
+    return loop.fit(given.table, given.train, given.validation, config=config, lost=lost, state=learnt, processes=processes)
+
+
+def detect(
+    workspace: Workspace,
+    sha256: str,
+    champion: Model | None,
+    config: TrainConfig,
+    device: torch.device,
+    stages: Stages,
+    processes: Processes = ALONE,
+) -> Outcome:
+    """Everything between the snapshot and the transaction that registers the model; the others of the processes `follow`."""
+    given = _given(workspace, sha256, config, device, stages, processes)
+    rows, wanted, before, table = given.rows, given.wanted, given.before, given.table
+    train, validation, features = given.train, given.validation, given.features
     with stages.stage("folds"):
-        assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
-        held_out = folds.held_out(table, assigned, config, stages.lost)
+        held_out = _held_out(given, config, stages.lost, processes)
     with stages.stage("suspects"):
         with workspace.db.read() as session:
             audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
@@ -101,12 +152,12 @@ def detect(
         opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
-        fitted = loop.fit(table, train, validation, config=config, lost=stages.lost, state=before.state if before else None)
+        fitted = _fit(given, config, stages.lost, processes)
         state_sha256 = state.keep(workspace.files, fitted.objective.state())
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer)
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, given.tokenizer)
     with stages.stage("evaluate"):
         judged = _judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -188,6 +239,7 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "best_epoch": fitted.best_epoch,
         "losses": [round(value, 4) for value in fitted.losses],
         "temperature": fitted.temperature,
+        "batch_parts": fitted.n_parts,
         "validation_agreement": agreement,
         "views": views.report(fitted.detector, table, validation),
         "classes": balance.report(targets.category[train], targets.category_weight[train], targets.classes, config.balance),
