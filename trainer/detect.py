@@ -1,20 +1,17 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
-import time
-import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.features import Features
 from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import ONNX_SUFFIX, THRESHOLDS, Scorer, Scores
 from curation.catalog.tokens import Tokenizer
-from curation.errors import ConfigError, InputError, IntegrityError, NotFoundError, StaleLease
+from curation.errors import ConfigError, IntegrityError, NotFoundError
 from curation.quality.validate import OutOfSample
 from curation.release import gates, noise, registry, snapshot
 from curation.release.gates import Candidate, Verdict
@@ -26,29 +23,11 @@ from curation.types import Listing, Question, Split, Suspect
 from trainer import balance, certify, data, evaluate, evidence, folds, loop, onnx, state, views
 from trainer.config import TrainConfig
 from trainer.evaluate import Verified
+from trainer.given import Stages, read
 from trainer.model import Detector
 from trainer.processes import ALONE, Processes
-from trainer.rows import SnapshotRows, load, trained_on
+from trainer.rows import SnapshotRows, trained_on
 from trainer.search.gradients import usable
-from trainer.sequence import tokenizer_of
-
-MIN_TRAIN = 10
-
-
-@dataclass(slots=True)
-class Stages:
-    """Seconds of each stage; a lost lease stops the run between two of them."""
-
-    lost: Callable[[], bool]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        if self.lost():
-            raise StaleLease(f"the job's lease was lost before {name}; nothing was stored")
-        started_s = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - started_s, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +43,7 @@ class Outcome:
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU that is asked for is not there or does not answer."""
+    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU is wanted that is not there or does not answer."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda but torch sees no GPU; use --device cpu, or auto to take what is there")
     return usable("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
@@ -73,60 +52,6 @@ def device_of(wanted: str) -> torch.device:
 def device_words(device: torch.device, config: TrainConfig) -> str:
     """The device as noted with the run."""
     return torch.cuda.get_device_name(device)[:80] if device.type == "cuda" else f"cpu, {config.n_threads} threads"
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What every process of a run reads for itself."""
-
-    rows: SnapshotRows
-    wanted: data.Targets
-    before: state.Carried | None
-    train: data.Rows
-    validation: data.Rows
-    tokenizer: Tokenizer | None
-    features: Features
-    table: data.Table
-
-
-def _given(
-    workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, stages: Stages, processes: Processes
-) -> _Given:
-    torch.set_num_threads(processes.threads(config.n_threads))
-    loop.settle(config)
-    policy, shape = workspace.settings.violations, FeatureConfig(photo_px=config.photo_px)
-    with stages.stage("read"):
-        frame = snapshot.load(workspace, sha256)
-        rows = load(workspace, frame)
-        wanted = data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
-        before = state.carried(workspace) if config.carry else None
-    with stages.stage("features"), processes.in_turn():
-        folder = workspace.settings.home / "cache"
-        cache = PhotoCache(folder, shape.photo_px)
-        train, validation = _training_rows(rows, wanted)
-        tokenizer = tokenizer_of(rows.listings, train, config)
-        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
-        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
-    inputs = (features.ids, features.numeric, features.photo_index, features.photos, wanted.category, wanted.category_weight)
-    processes.agree({"carried state": before and before.report, "inputs": [zlib.crc32(part.tobytes()) for part in inputs]})
-    return _Given(rows, wanted, before, train, validation, tokenizer, features, table)
-
-
-def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, processes: Processes) -> None:
-    """What every process but the first does of a run: its share of the folds' fits and of the last one. Nothing is written."""
-    given = _given(workspace, sha256, config, device, Stages(lambda: False), processes)
-    _held_out(given, config, lambda: False, processes)
-    _fit(given, config, lambda: False, processes)
-
-
-def _held_out(given: _Given, config: TrainConfig, lost: Callable[[], bool], processes: Processes) -> folds.HeldOut:
-    assigned = folds.assign(given.wanted.category, given.rows.groups, config.n_folds, config.seed)
-    return folds.held_out(given.table, assigned, config, lost, processes)
-
-
-def _fit(given: _Given, config: TrainConfig, lost: Callable[[], bool], processes: Processes) -> loop.Fitted:
-    learnt = given.before.state if given.before else None
-    return loop.fit(given.table, given.train, given.validation, config=config, lost=lost, state=learnt, processes=processes)
 
 
 def detect(
@@ -139,11 +64,11 @@ def detect(
     processes: Processes = ALONE,
 ) -> Outcome:
     """Everything between the snapshot and the transaction that registers the model; the others of the processes `follow`."""
-    given = _given(workspace, sha256, config, device, stages, processes)
+    given = read(workspace, sha256, config, device, stages, processes)
     rows, wanted, before, table = given.rows, given.wanted, given.before, given.table
     train, validation, features = given.train, given.validation, given.features
     with stages.stage("folds"):
-        held_out = _held_out(given, config, stages.lost, processes)
+        held_out = given.held_out(config, stages.lost, processes)
     with stages.stage("suspects"):
         with workspace.db.read() as session:
             audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
@@ -152,7 +77,7 @@ def detect(
         opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
-        fitted = _fit(given, config, stages.lost, processes)
+        fitted = given.fit(config, stages.lost, processes)
         state_sha256 = state.keep(workspace.files, fitted.objective.state())
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
@@ -194,16 +119,6 @@ def _exported(
         certify=lambda scorer: evaluate.plain(certify.cuts(scorer, table, rows, cooled, workspace.settings)),
         tokenizer=tokenizer,
     )
-
-
-def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
-    train, validation = rows.of(Split.TRAIN), rows.of(Split.VALIDATION)
-    n_labelled = int((wanted.category[train] >= 0).sum())
-    if n_labelled < MIN_TRAIN:
-        raise InputError(
-            f"only {n_labelled} listings of the training split have a category, at least {MIN_TRAIN} are needed; ingest more"
-        )
-    return train, validation[wanted.category[validation] >= 0]
 
 
 def _suspects(

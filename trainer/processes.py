@@ -116,19 +116,21 @@ def is_follower() -> bool:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Processes]:
+def joined(wanted: str) -> Iterator[Processes]:
     """The processes that `torchrun` started, as long as it lasts; this one alone where there is no other.
 
-    On GPUs each process takes the one of its number. Raises ConfigError where there are fewer GPUs than processes.
+    `wanted`: auto, cpu or cuda. On GPUs each process takes the one of its number. Raises ConfigError where there are fewer
+    GPUs than processes.
     """
     n = _number(N_PROCESSES, 1)
     if n == 1:
         yield ALONE
         return
     local, n_here = _number(LOCAL_RANK, 0), _number(N_LOCAL, 1)
-    if device.type == "cuda":
+    has_gpus = wanted != "cpu" and torch.cuda.is_available()
+    if has_gpus:
         _take_gpu(local, n_here)
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=PATIENCE)
     try:
         yield Processes(_number(RANK, 0), n, n_here)
     finally:

@@ -28,8 +28,9 @@ from curation.store.jobrun import JobRun
 from curation.store.tables import RunRow
 from curation.store.workspace import Workspace, lock_state
 from trainer.config import TrainConfig, read_files
-from trainer.detect import Outcome, Stages, detect, device_of, device_words, follow
+from trainer.detect import Outcome, detect, device_of, device_words
 from trainer.evaluate import plain
+from trainer.given import Stages, follow
 from trainer.processes import ALONE, Processes, joined
 from trainer.search.gradients import answering
 
@@ -65,7 +66,7 @@ def train_config(
 
 def follow_run(workspace: Workspace, device: str | None = None) -> None:
     """What every process but the first does of `run`: it trains what that one says, and writes nothing."""
-    with joined(device_of(device or workspace.settings.device)) as processes:
+    with joined(device or workspace.settings.device) as processes:
         sha256, config, chosen = processes.told()
         follow(workspace, sha256, TrainConfig.from_json(config), torch.device(chosen), processes)
 
@@ -77,7 +78,7 @@ def run(
 
     Raises InputError if there is nothing to train on; the run is then noted as failed.
     """
-    with joined(device_of(device or workspace.settings.device)) as processes:
+    with joined(device or workspace.settings.device) as processes:
         return _run(workspace, trigger, now, config, device, processes)
 
 

@@ -67,15 +67,16 @@ class Steps:
 
     def _gradients(self, rows: Rows) -> float:
         """In halves where the whole did not fit, from this step on."""
-        before, self._is_asked = self._draws.get_state(), False
-        try:
-            return self._computed(rows)
-        except torch.OutOfMemoryError as error:
-            self._halve(len(rows), error)
-        self._draws.set_state(before)
-        if self._is_asked:
-            self.objective.undo()
-        return self._computed(rows)
+        before = self._draws.get_state()
+        while True:
+            self._is_asked = False
+            try:
+                return self._computed(rows)
+            except torch.OutOfMemoryError as error:
+                self._halve(len(rows), error)
+            self._draws.set_state(before)
+            if self._is_asked:
+                self.objective.undo()
 
     def _halve(self, n_rows: int, error: torch.OutOfMemoryError) -> None:
         """Raises ConfigError where that was done before, or where several processes would have to do it together."""
