@@ -31,8 +31,9 @@ from curation.store.workspace import Workspace
 from curation.types import Question
 from trainer import data, retrain, skeleton
 from trainer.addition_judge import Case, Judged, judge
-from trainer.detect import Stages, device_words
+from trainer.detect import device_words
 from trainer.evaluate import plain
+from trainer.given import Stages
 from trainer.judgement import SKELETON_RUN
 from trainer.known import Known, decided_since, known
 from trainer.retrain import Begun

@@ -17,8 +17,8 @@ from curation.types import Split
 from trainer import certify, contest, onnx
 from trainer.contest import Rival
 from trainer.data import Table
-from trainer.detect import Stages
 from trainer.evaluate import plain
+from trainer.given import Stages
 from trainer.known import Known
 from trainer.model import Detector
 from trainer.rows import SnapshotRows

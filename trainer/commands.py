@@ -38,7 +38,10 @@ def retrain(
     enqueue: bool,
     as_json: bool,
 ) -> None:
-    """Train, evaluate on verified listings, pass the gate and release."""
+    """Train, evaluate on verified listings, pass the gate and release.
+
+    Several processes, as one on each GPU, share the training: torchrun --nproc-per-node 2 -m curation.cli retrain
+    """
     workspace, named = session.workspace(), read_files(_named(changes))
     if enqueue:
         TrainConfig.from_json(named)
@@ -50,8 +53,12 @@ def retrain(
             {"enqueued": is_new, "words": "a worker will train" if is_new else "a run is waiting already"}, as_json=as_json
         )
         return
-    from trainer import retrain as training  # torch takes seconds to import
+    from trainer import processes  # torch takes seconds to import
+    from trainer import retrain as training
 
+    if processes.is_follower():
+        training.follow_run(workspace, device)
+        return
     config = training.train_config(workspace.settings, folds=folds, epochs=epochs, changes=named)
     report = training.run(workspace, trigger=trigger, now=utc_now(), config=config, device=device)
     console.emit(report, as_json=as_json, human=shown(report))

@@ -13,6 +13,7 @@ RECIPES = ("refurbish", "selfie", "cross_entropy")
 FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
+SWITCHES = ("read_channel", "carry", "backbone_alone", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"
 SMALLEST_PX, LARGEST_PX = 16, 512
@@ -27,7 +28,10 @@ class TrainConfig:
     epochs: int = 8  #: passes over the training rows, at most
     patience: int = 3  #: epochs without a better validation loss before a fit stops
     batch: int = 256  #: listings a step
-    n_threads: int = 2  #: processor threads of torch
+    n_threads: int = 2  #: processor threads of torch, of all processes on a machine together
+    bf16: bool = True  #: on a GPU, bfloat16 where it suffices
+    compile: bool = False  #: compile the branches (torch.compile): minutes before the first step, for long fits on a GPU
+    deterministic: bool = False  #: on a GPU, only operations that repeat to the bit; on a processor all do
     embedding_rate: float = 0.015  #: AdamW learning rate of the n-gram embeddings
     rate: float = 0.005  #: AdamW learning rate of everything else
     warmup_steps: int = 10  #: steps over which both rates rise from zero, before they fall linearly
@@ -90,7 +94,7 @@ class TrainConfig:
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
         bad += [name for name in (*strengths, "aux_weight") if getattr(self, name) < 0]
-        bad += [name for name in ("read_channel", "carry", "backbone_alone") if not isinstance(getattr(self, name), bool)]
+        bad += [name for name in SWITCHES if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]
         bad += ["backbone_alone"] if self.backbone_alone is True and not self.backbone else []

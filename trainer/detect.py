@@ -1,50 +1,29 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from curation.catalog.features import FeatureConfig, Featurizer
-from curation.catalog.photos import PhotoCache
 from curation.catalog.tokens import Tokenizer
-from curation.errors import ConfigError, InputError, StaleLease
+from curation.errors import ConfigError
 from curation.quality.validate import OutOfSample
-from curation.release import noise, snapshot
+from curation.release import noise
 from curation.release.gates import Verdict
 from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
-from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Question, Split, Suspect
 from trainer import balance, certify, data, evaluate, evidence, folds, judgement, loop, onnx, quantize, state, views
 from trainer.config import TrainConfig
+from trainer.given import Stages, read
 from trainer.model import Detector
-from trainer.rows import SnapshotRows, load
-from trainer.sequence import tokenizer_of
-
-MIN_TRAIN = 10
-
-
-@dataclass(slots=True)
-class Stages:
-    """Seconds of each stage; a lost lease stops the run between two of them."""
-
-    lost: Callable[[], bool]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        if self.lost():
-            raise StaleLease(f"the job's lease was lost before {name}; nothing was stored")
-        started_s = time.monotonic()
-        yield
-        self.seconds[name] = round(time.monotonic() - started_s, 2)
+from trainer.processes import ALONE, Processes
+from trainer.rows import SnapshotRows
+from trainer.search.gradients import usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +39,10 @@ class Outcome:
 
 
 def device_of(wanted: str) -> torch.device:
-    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU is asked for that is not there."""
+    """The device of ``auto``, ``cpu`` or ``cuda``. Raises ConfigError if a GPU is wanted that is not there or does not answer."""
     if wanted == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is cuda but torch sees no GPU; use --device cpu, or auto to take what is there")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    return usable("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def device_words(device: torch.device, config: TrainConfig) -> str:
@@ -72,25 +51,20 @@ def device_words(device: torch.device, config: TrainConfig) -> str:
 
 
 def detect(
-    workspace: Workspace, sha256: str, champion: Model | None, config: TrainConfig, device: torch.device, stages: Stages
+    workspace: Workspace,
+    sha256: str,
+    champion: Model | None,
+    config: TrainConfig,
+    device: torch.device,
+    stages: Stages,
+    processes: Processes = ALONE,
 ) -> Outcome:
-    """Everything between the snapshot and the transaction that registers the model."""
-    torch.set_num_threads(config.n_threads)
-    shape = FeatureConfig(photo_px=config.photo_px)
-    with stages.stage("read"):
-        rows = load(workspace, snapshot.load(workspace, sha256))
-        wanted = _targets(workspace, rows, config)
-        before = state.carried(workspace) if config.carry else None
-    with stages.stage("features"):
-        folder = workspace.settings.home / "cache"
-        cache = PhotoCache(folder, shape.photo_px)
-        train, validation = _training_rows(rows, wanted)
-        tokenizer = tokenizer_of(rows.listings, train, config)
-        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
-        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
+    """Everything between the snapshot and the transaction that registers the model; the others of the processes `follow`."""
+    given = read(workspace, sha256, config, device, stages, processes)
+    rows, wanted, before, table = given.rows, given.wanted, given.before, given.table
+    train, validation, features = given.train, given.validation, given.features
     with stages.stage("folds"):
-        assigned = folds.assign(wanted.category, rows.groups, config.n_folds, config.seed)
-        held_out = folds.held_out(table, assigned, config, stages.lost)
+        held_out = given.held_out(config, stages.lost, processes)
     with stages.stage("suspects"):
         with workspace.db.read() as session:
             audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
@@ -99,12 +73,12 @@ def detect(
         opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
-        fitted = loop.fit(table, train, validation, config=config, lost=stages.lost, state=before.state if before else None)
+        fitted = given.fit(config, stages.lost, processes)
         state_sha256 = state.keep(workspace.files, fitted.objective.state())
         cooled = certify.cool(fitted.detector, table, rows.of(Split.VALIDATION))
     about_fit = _about_fit(fitted, table, train, validation)
     with stages.stage("export"):
-        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, tokenizer, train)
+        artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, given.tokenizer, train)
     with stages.stage("evaluate"):
         judged = judgement.judge(workspace, rows, wanted, features, fitted, artifact, champion)
     report = {
@@ -119,12 +93,6 @@ def detect(
         probabilities.REPORT_KEY: probs_sha256,
     }
     return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
-
-
-def _targets(workspace: Workspace, rows: SnapshotRows, config: TrainConfig) -> data.Targets:
-    with workspace.db.read() as session:
-        policy = violations.names(session, workspace.settings)
-    return data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
 
 
 def _exported(
@@ -153,16 +121,6 @@ def _exported(
         tokenizer=tokenizer,
         rounding=rounding,
     )
-
-
-def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
-    train, validation = rows.of(Split.TRAIN), rows.of(Split.VALIDATION)
-    n_labelled = int((wanted.category[train] >= 0).sum())
-    if n_labelled < MIN_TRAIN:
-        raise InputError(
-            f"only {n_labelled} listings of the training split have a category, at least {MIN_TRAIN} are needed; ingest more"
-        )
-    return train, validation[wanted.category[validation] >= 0]
 
 
 def _suspects(
@@ -198,6 +156,7 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "best_epoch": fitted.best_epoch,
         "losses": [round(value, 4) for value in fitted.losses],
         "temperature": fitted.temperature,
+        "batch_parts": fitted.n_parts,
         "validation_agreement": agreement,
         "views": views.report(fitted.detector, table, validation),
         "classes": balance.report(targets.category[train], targets.category_weight[train], targets.classes, config.balance),

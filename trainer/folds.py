@@ -13,6 +13,7 @@ from curation.quality.validate import OutOfSample
 from trainer import loop
 from trainer.config import TrainConfig
 from trainer.data import Table
+from trainer.processes import ALONE, Processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def held_out(
     folds: NDArray[np.int64],
     config: TrainConfig,
     lost: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> HeldOut:
     """Fit once per fold and predict what it held out.
 
@@ -60,8 +62,8 @@ def held_out(
     none = np.zeros(0, np.int64)
     for fold in np.unique(folds):
         rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        fitted = loop.fit(table, rest, none, config=config, lost=lost)
-        category, violation[rows] = loop.predict(fitted.detector, table, rows)
+        fitted = loop.fit(table, rest, none, config=config, lost=lost, processes=processes)
+        category, violation[rows] = loop.predict(fitted.detector, table, rows, processes)
         log_probs[rows] = np.log(np.maximum(category, np.finfo(np.float32).tiny))
     known = wanted.category >= 0
     temperature = loop.fit_temperature(log_probs[known], wanted.category[known])

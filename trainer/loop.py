@@ -1,6 +1,7 @@
 """One fit: warm-up, AdamW, early stopping on validation rows, temperature; stops on NaN with the batch's names."""
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,27 +15,30 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from curation.catalog.features import Features
-from curation.errors import InputError, StaleLease, shorten
+from curation.errors import StaleLease
 from trainer import backbone, recipes, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem, SideBySide, Stem
 from trainer.model import HAS_PRICE, Detector
 from trainer.objective import Objective, autocast
+from trainer.processes import ALONE, Processes
+from trainer.search.branch import Norm
 from trainer.state import State
+from trainer.step import NotFiniteError, Steps
 from trainer.text import idf
 
+__all__ = ["Fitted", "NotFiniteError", "fit", "fit_temperature", "predict", "settle", "start", "stem_of"]
+
 EVALUATION_BATCH = 512
-MAX_GRADIENT = 5.0
 TEMPERATURES = (0.5, 8.0)
 N_VALIDATED = 2**24
 """Probabilities that each epoch is judged by, at most."""
 
+CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+"""Without it cuBLAS does not repeat itself; it is read when the GPU is first used."""
+
 Losses = NDArray[np.float64]
-
-
-class NotFiniteError(InputError):
-    """A loss became NaN or infinite; no model is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Fitted:
     temperature: float
     n_seconds: float
     objective: Objective  #: as the last epoch left it; its `state()` is what the next fit goes on from
+    n_parts: int = 1  #: 2 where memory was short, so that batches were looked at in halves
 
 
 @dataclass(slots=True)
@@ -71,6 +76,16 @@ class _Kept:
             self.best = losses
             return True
         return bool(worse.mean() <= worse.std() / math.sqrt(len(worse)))
+
+
+def settle(config: TrainConfig) -> None:
+    """Make torch repeat itself to the bit, or not, from now on; best before a GPU is first used.
+
+    An operation that cannot be repeated then raises torch's RuntimeError, which names it.
+    """
+    if config.deterministic:
+        os.environ.setdefault(*CUBLAS)
+    torch.use_deterministic_algorithms(config.deterministic)
 
 
 def stem_of(features: Features, rows: Rows, config: TrainConfig, cache: Path | None = None) -> Stem:
@@ -103,16 +118,20 @@ def fit(
     lost: Callable[[], bool] = lambda: False,
     objective: Callable[[Table, Rows], Objective] | None = None,
     state: State | None = None,
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Fit a detector on the training rows; with labelled validation rows stop early and set the temperature.
 
     With the state of an earlier fit the objective goes on from what it remembered; weights start anew.
-    The same inputs and seed give the same weights on one CPU. Raises NotFiniteError naming the
-    batch's listings, and StaleLease once `lost()` is true between epochs.
+    The same inputs and seed give the same weights on one CPU, however many processes share it. Raises NotFiniteError naming
+    the batch's listings, ConfigError when halves of a batch do not fit into memory either, and StaleLease once `lost()` is
+    true between epochs.
     """
     started_s = time.monotonic()
+    settle(config)
     validation = validation[table.targets.category[validation] >= 0]
     detector = start(table, train, config)
+    _join(detector, processes)
     table.balance(train, config.balance)
     minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
     if state is not None:
@@ -120,22 +139,31 @@ def fit(
     rng = np.random.default_rng(config.seed)
     optimizer = _optimizer(detector, config)
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
+    steps = Steps(detector, table, minimised, optimizer, config, processes)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, config.warmup_steps))
     kept, losses = _Kept(), []
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
         minimised.begin(epoch)
-        trained = _epoch(detector, table, rng.permutation(train), optimizer, schedule, config, minimised)
-        found, weight = _validated(detector, table, validation)
+        trained = _epoch(steps, rng.permutation(train), schedule)
+        found, weight = _validated(detector, table, validation, processes)
         losses.append(float(np.average(found, weights=weight)) if len(found) else trained)
         if kept.gives_way(found, weight):
             kept.epoch, kept.state = epoch, _trained(detector)
         if epoch - kept.epoch >= config.patience:
             break
     detector.load_state_dict(kept.state, strict=False)
-    temperature = _set_temperature(detector.eval(), table, validation)
-    return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
+    temperature = _set_temperature(detector.eval(), table, validation, processes)
+    n_seconds = time.monotonic() - started_s
+    return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, n_seconds, minimised, steps.n_parts)
+
+
+def _join(detector: Detector, processes: Processes) -> None:
+    """What is normalised over a batch is so over the shares of all processes."""
+    for module in detector.modules():
+        if isinstance(module, Norm):
+            module.adding = processes.adding
 
 
 def _trained(detector: Detector) -> dict[str, Tensor]:
@@ -176,46 +204,30 @@ def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainC
 
 
 @torch.no_grad()
-def predict(detector: Detector, table: Table, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Category probabilities (n, K) and violation probabilities (n, V) of these rows."""
+def predict(
+    detector: Detector, table: Table, rows: Rows, processes: Processes = ALONE
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Category probabilities (n, K) and violation probabilities (n, V) of these rows, in every process."""
     detector.eval()
-    found = [detector.probabilities(detector(table.batch(part))) for part in _parts(rows, EVALUATION_BATCH)]
-    category, violation = zip(*found, strict=True)
-    return torch.cat(category).cpu().numpy(), torch.cat(violation).cpu().numpy()
+    own = _parts(rows[processes.share(len(rows))], EVALUATION_BATCH)
+    category, violation = zip(*(detector.probabilities(detector(table.batch(part))) for part in own), strict=True)
+    found = (processes.gathered(torch.cat(parts), len(rows)) for parts in (category, violation))
+    first, second = (part.cpu().numpy() for part in found)
+    return first, second
 
 
-def _epoch(
-    detector: Detector,
-    table: Table,
-    order: Rows,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LambdaLR,
-    config: TrainConfig,
-    objective: Objective,
-) -> float:
-    detector.train()
+def _epoch(steps: Steps, order: Rows, schedule: torch.optim.lr_scheduler.LambdaLR) -> float:
+    """The mean loss of all rows, in this order."""
+    steps.detector.train()
     total = 0.0
-    for rows in _parts(order, config.batch):
-        with autocast(table.device):
-            value = objective(detector, table.batch(rows), table.wanted(rows))
-        found = value.item()
-        if not math.isfinite(found):
-            refs = [table.refs[row] for row in rows]
-            raise NotFiniteError(
-                f"the loss became {found} on a batch of {len(rows)} listings, {shorten(refs, 400)}; "
-                "no model was kept, look at these listings or lower the rates"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_((value for value in detector.parameters() if value.requires_grad), MAX_GRADIENT)
-        optimizer.step()
+    for rows in _parts(order, steps.config.batch):
+        total += steps(rows) * len(rows)
         schedule.step()
-        total += found * len(rows)
     return total / max(1, len(order))
 
 
 @torch.no_grad()
-def _validated(detector: Detector, table: Table, rows: Rows) -> tuple[Losses, Losses]:
+def _validated(detector: Detector, table: Table, rows: Rows, processes: Processes) -> tuple[Losses, Losses]:
     """(n,) negative log-likelihoods of these rows and their weights, at the temperature that suits them best.
 
     The kept epoch gets its temperature anyway; without it the first epochs, which are less sure, look better than they are.
@@ -224,26 +236,27 @@ def _validated(detector: Detector, table: Table, rows: Rows) -> tuple[Losses, Lo
     rows = rows[:: 1 + len(rows) * len(table.targets.classes) // N_VALIDATED]
     if not len(rows):
         return np.zeros(0), np.zeros(0)
-    log_probs, classes = _log_probs(detector, table, rows), table.targets.category[rows]
+    log_probs, classes = _log_probs(detector, table, rows, processes), table.targets.category[rows]
     weight = table.targets.category_weight[rows].astype(np.float64)
     return _log_losses(log_probs / np.float32(fit_temperature(log_probs, classes)), classes), weight
 
 
 @torch.no_grad()
-def _set_temperature(detector: Detector, table: Table, rows: Rows) -> float:
+def _set_temperature(detector: Detector, table: Table, rows: Rows, processes: Processes) -> float:
     """Temperature with the least log loss on validation rows (Guo et al. 2017); 1 without any."""
     if not len(rows):
         return 1.0
-    found = fit_temperature(_log_probs(detector, table, rows), table.targets.category[rows])
+    found = fit_temperature(_log_probs(detector, table, rows, processes), table.targets.category[rows])
     detector.log_temperature.fill_(math.log(found))
     return found
 
 
-def _log_probs(detector: Detector, table: Table, rows: Rows) -> NDArray[np.float32]:
-    """(n, K) as they are at temperature 1."""
-    with autocast(table.device):
-        found = torch.cat([detector(table.batch(part))[0].float() for part in _parts(rows, EVALUATION_BATCH)])
-    return np.asarray(found.cpu().numpy(), np.float32)
+def _log_probs(detector: Detector, table: Table, rows: Rows, processes: Processes) -> NDArray[np.float32]:
+    """(n, K) as they are at temperature 1, in every process."""
+    own = _parts(rows[processes.share(len(rows))], EVALUATION_BATCH)
+    with autocast(table.device, detector.config.bf16):
+        found = torch.cat([detector(table.batch(part))[0].float() for part in own])
+    return np.asarray(processes.gathered(found, len(rows)).cpu().numpy(), np.float32)
 
 
 def fit_temperature(log_probs: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
@@ -283,4 +296,5 @@ def _rate(step: int, n_steps: int, warmup: int) -> float:
 
 
 def _parts(rows: Rows, size: int) -> list[Rows]:
-    return [rows[at : at + size] for at in range(0, len(rows), size)]
+    """At least one, which may be empty."""
+    return [rows[at : at + size] for at in range(0, max(1, len(rows)), size)]

@@ -123,7 +123,9 @@ class Detector(nn.Module):
     def _seen(self, batch: Batch, with_views: bool = False) -> Seen:
         photo = self.photo(batch.views.float(), batch.mask)
         parts = (
-            self.text.bags(batch.ids, batch.weights, batch.parts.flatten()).view(len(photo), len(PARTS), -1)
+            self.text.bags(batch.ids, batch.weights, batch.parts.flatten()).view(
+                len(photo), len(PARTS), self.text.table.embedding_dim
+            )
             if with_views
             else None
         )

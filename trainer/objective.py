@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainer.batch import Batch
 from trainer.data import Wanted
 from trainer.model import Detector, Seen
 from trainer.state import State
@@ -24,8 +23,11 @@ class Objective(Protocol):
     def begin(self, epoch: int) -> None:
         """Called before each epoch, from 1."""
 
-    def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        """The loss of these rows, a scalar with gradient; rows of weight 0 have no answer."""
+    def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
+        """The loss of these rows, a scalar with gradient, by what `detector.look` made of them; weight 0 is no answer."""
+
+    def undo(self) -> None:
+        """Take back what was remembered since the last step, if anything: the same rows come again."""
 
     def state(self) -> State | None:
         """What it remembers of each listing by now, for the next fit; None if nothing."""
@@ -46,9 +48,10 @@ class CrossEntropy:
     def resume(self, state: State) -> None:
         """Nothing to go on from."""
 
-    def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        seen = detector.look(batch)
+    def undo(self) -> None:
+        """Nothing was remembered."""
 
+    def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
         def losses(log_probs: Tensor) -> Tensor:
             return negative_log_likelihood(log_probs, wanted.classes)
 
@@ -103,6 +106,6 @@ def most_probable(log_probs: Tensor) -> Tensor:
     return log_probs.detach().argmax(1)
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device, is_wanted: bool = True) -> torch.autocast:
     """bf16 on a GPU, nothing elsewhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_wanted and device.type == "cuda")

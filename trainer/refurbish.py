@@ -21,10 +21,9 @@ from torch import Tensor
 
 from curation.quality.channel import Posterior
 from trainer import evidence
-from trainer.batch import Batch
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
-from trainer.model import Detector
+from trainer.model import Detector, Seen
 from trainer.objective import auxiliary, largest, weighted
 from trainer.state import EMPTY, State
 
@@ -51,6 +50,7 @@ class Refurbish:
             else Memory(self.targets.classes, config.memory)
         )
         self._mix = np.random.default_rng(config.seed)
+        self._mix_before = self._mix.bit_generator.state
 
     def _read(self, table: Table, train: Rows, verified: Rows | None) -> tuple[Posterior | None, float]:
         """The posterior of the training rows and others behind them, and how much doubt it takes to go by it."""
@@ -64,8 +64,13 @@ class Refurbish:
     def begin(self, epoch: int) -> None:
         """Nothing changes between epochs."""
 
-    def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        seen = detector.look(batch)
+    def undo(self) -> None:
+        """Put back the means of the last step's rows, and what chance mixed them with."""
+        self.memory.undo()
+        self._mix.bit_generator.state = self._mix_before
+
+    def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
+        self.memory.before, self._mix_before = (), self._mix.bit_generator.state
         classes, p = self.targets.of_rows(wanted.rows)
         aside = auxiliary(detector, seen, lambda log_probs: cross_entropy(log_probs, classes, p), wanted.weight)
         answer = self._mixed if self.config.mixup else self._plain
@@ -165,14 +170,22 @@ class Memory:
         """classes : (N, k), each once in a row."""
         self.memory, self.classes = memory, classes
         self.p = torch.zeros(classes.shape, dtype=torch.float16, device=classes.device)
+        self.before: tuple[Tensor, ...] = ()  #: rows of the last update, and their means before it
 
     @torch.no_grad()
     def update(self, rows: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """Take in (B, K) predictions of these rows; their classes and means (B, k) after it."""
         classes = self.classes[rows].long()
-        p = torch.lerp(log_probs.gather(1, classes).exp(), self.p[rows].to(log_probs.dtype), self.memory)
+        kept = self.p[rows]
+        p = torch.lerp(log_probs.gather(1, classes).exp(), kept.to(log_probs.dtype), self.memory)
+        self.before = rows, kept
         self.p[rows] = p.to(self.p.dtype)
         return classes, p
+
+    def undo(self) -> None:
+        """Take back the last update."""
+        if self.before:
+            rows, self.p[rows] = self.before
 
     def state(self, table: Table) -> State:
         """What is remembered of the rows of the table."""
@@ -197,11 +210,13 @@ class Largest:
         self.memory, k = memory, min(N_REMEMBERED, n_classes)
         self.classes = torch.zeros(n_rows, k, dtype=_narrow(n_classes), device=device)
         self.p = torch.zeros(n_rows, k, dtype=torch.float16, device=device)
+        self.before: tuple[Tensor, ...] = ()  #: rows of the last update, their classes and means before it
 
     @torch.no_grad()
     def update(self, rows: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """Take in (B, K) predictions of these rows; their classes and means (B, k) after it."""
-        held, kept = self.classes[rows].long(), self.p[rows].float()
+        before = rows, self.classes[rows], self.p[rows]
+        held, kept = before[1].long(), before[2].float()
         k = held.shape[1]
         new_p, new = largest(log_probs, k)
         known = kept > 0
@@ -210,8 +225,14 @@ class Largest:
         fresh = torch.where(repeated, 0.0, (1 - self.memory) * new_p.exp())
         p, at = torch.cat([means, fresh], 1).topk(k, dim=1)
         classes = torch.cat([held, new], 1).gather(1, at)
+        self.before = before
         self.classes[rows], self.p[rows] = classes.to(self.classes.dtype), p.to(self.p.dtype)
         return classes, p
+
+    def undo(self) -> None:
+        """Take back the last update."""
+        if self.before:
+            rows, self.classes[rows], self.p[rows] = self.before
 
     def state(self, table: Table) -> State:
         """What is remembered of the rows of the table."""

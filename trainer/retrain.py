@@ -28,11 +28,15 @@ from curation.store.jobrun import JobRun
 from curation.store.tables import RunRow
 from curation.store.workspace import Workspace, lock_state
 from trainer.config import TrainConfig, read_files
-from trainer.detect import Outcome, Stages, detect, device_of, device_words
+from trainer.detect import Outcome, detect, device_of, device_words
 from trainer.evaluate import plain
+from trainer.given import Stages, follow
+from trainer.processes import ALONE, Processes, joined
+from trainer.search.gradients import answering
 
 KIND = "retrain"
 BY = "retrain"
+AGAIN = "run it again; a process that lost its GPU seldom gets it back, so start the worker anew if that fails too"
 LIVE = "release.live"
 """Two runs do not release at once."""
 
@@ -60,16 +64,31 @@ def train_config(
     return TrainConfig.from_json(read_files({**usual, **settings.train, **(changes or {}), **asked}))
 
 
+def follow_run(workspace: Workspace, device: str | None = None) -> None:
+    """What every process but the first does of `run`: it trains what that one says, and writes nothing."""
+    with joined(device or workspace.settings.device) as processes:
+        sha256, config, chosen = processes.told()
+        follow(workspace, sha256, TrainConfig.from_json(config), torch.device(chosen), processes)
+
+
 def run(
     workspace: Workspace, *, trigger: str, now: datetime, config: TrainConfig | None = None, device: str | None = None
 ) -> dict[str, Any]:
-    """Train, judge, and release if the gate passes; the report, as stored with the run.
+    """Train, judge, and release if the gate passes; the report, as stored with the run. Under `torchrun` others `follow_run`.
 
     Raises InputError if there is nothing to train on; the run is then noted as failed.
     """
+    with joined(device or workspace.settings.device) as processes:
+        return _run(workspace, trigger, now, config, device, processes)
+
+
+def _run(
+    workspace: Workspace, trigger: str, now: datetime, config: TrainConfig | None, device: str | None, processes: Processes
+) -> dict[str, Any]:
     begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(lambda: False)
     try:
-        outcome = _detected(workspace, begun, stages)
+        processes.told((begun.snapshot_sha256, begun.config.to_json(), begun.device.type))
+        outcome = _detected(workspace, begun, stages, processes)
         planned = _planned(workspace, begun, outcome)
         with workspace.db.write() as session:
             return _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
@@ -119,9 +138,10 @@ def _begin(
     return Begun(run_id, frozen.sha256, champion, config, chosen, started_s)
 
 
-def _detected(workspace: Workspace, begun: Begun, stages: Stages) -> Outcome:
+def _detected(workspace: Workspace, begun: Begun, stages: Stages, processes: Processes = ALONE) -> Outcome:
     log.info("run", id=begun.run_id, snapshot=begun.snapshot_sha256[:12], device=str(begun.device))
-    outcome = detect(workspace, begun.snapshot_sha256, begun.champion, begun.config, begun.device, stages)
+    with answering(begun.device, f"run {begun.run_id}", AGAIN):
+        outcome = detect(workspace, begun.snapshot_sha256, begun.champion, begun.config, begun.device, stages, processes)
     if stages.lost():
         raise StaleLease("the job's lease was lost after training; nothing was stored")
     return outcome

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from curation.errors import InputError
 from trainer import evidence
-from trainer.batch import Batch
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, Wanted
-from trainer.model import Detector
+from trainer.model import Detector, Seen
 from trainer.objective import auxiliary, most_probable, negative_log_likelihood, weighted
 from trainer.state import EMPTY, MAX_SMALL, State
 
@@ -45,11 +44,18 @@ class History:
         entropies, modes = patterns(q, n_named or min(n_classes, q))
         self._entropies, self._modes = torch.from_numpy(entropies).to(device), torch.from_numpy(modes).to(device)
         self._bits = 2 ** torch.arange(q - 1, device=device)
+        self.before: tuple[Tensor, ...] = ()  #: rows that were recorded last, and their histories before it
 
     def record(self, rows: Tensor, predicted: Tensor) -> None:
         """Add one predicted class (B,) of each of these rows; the oldest one goes."""
-        newest = predicted.to(self.ring.dtype)[:, None]
-        self.ring[rows] = torch.cat([self.ring[rows][:, 1:], newest], 1)
+        newest, kept = predicted.to(self.ring.dtype)[:, None], self.ring[rows]
+        self.before = rows, kept
+        self.ring[rows] = torch.cat([kept[:, 1:], newest], 1)
+
+    def undo(self) -> None:
+        """Take back the last record."""
+        if self.before:
+            rows, self.ring[rows] = self.before
 
     def certainty(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The most frequent class (B,) and the normalised entropy (B,) in [0, 1]; entropy 1 while the history is not full.
@@ -130,8 +136,12 @@ class Selfie:
             self.history.resume(self._table, state)
             self._resumed = self.history.is_full()
 
-    def __call__(self, detector: Detector, batch: Batch, wanted: Wanted) -> Tensor:
-        seen = detector.look(batch)
+    def undo(self) -> None:
+        """Put back the histories of the last step's rows."""
+        self.history.undo()
+
+    def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
+        self.history.before = ()
         log_probs = detector.category(seen.joint)
         given = negative_log_likelihood(log_probs, wanted.classes)
         labels, used = self.refurbish(wanted, most_probable(log_probs), given.detach())

@@ -5,6 +5,7 @@ changes nothing. The operations are those of `trainer.search.folded`, normalised
 use, by running statistics.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from trainer.search.examples import Embedded
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
+Adding = Callable[[Tensor], Tensor]
+"""Adds up what all processes have, each a share of the batch."""
+
 LOW = -1e30
 """Below every value, and unlike infinity 0 when it is multiplied by 0."""
 
@@ -26,24 +30,32 @@ class Standardised(torch.autograd.Function):
     """(B, C, L) with mean 0 and variance 1 of each channel over the positions that count; with both moments (C,)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        n = mask.sum().clamp_min(1)
+    def forward(ctx: Any, x: Tensor, mask: Tensor, adding: Adding | None) -> tuple[Tensor, Tensor, Tensor]:
         x = x * mask
-        mean = x.sum((0, 2)) / n
+        n, total = _added(adding, mask.sum()[None], x.sum((0, 2)))
+        n = n.clamp_min(1)
+        mean = total / n
         found = x.addcmul_(mask, mean[:, None], value=-1)
-        variance = torch.linalg.vector_norm(found, dim=(0, 2)).square() / n
+        variance = _added(adding, torch.linalg.vector_norm(found, dim=(0, 2)).square())[0] / n
         scale = (variance + EPSILON).rsqrt()[:, None]
         found.mul_(scale)
+        ctx.adding = adding
         ctx.save_for_backward(found, mask, scale, n)
         ctx.mark_non_differentiable(mean, variance)
         return found, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         found, mask, scale, n = ctx.saved_tensors
         grad = grads[0] * mask
-        middle, along = grad.sum((0, 2))[:, None] / n, (grad * found).sum((0, 2))[:, None] / n
-        return grad.addcmul_(found, along, value=-1).addcmul_(mask, middle, value=-1).mul_(scale), None
+        sums = _added(ctx.adding, grad.sum((0, 2)), (grad * found).sum((0, 2)))
+        middle, along = (total[:, None] / n for total in sums)
+        return grad.addcmul_(found, along, value=-1).addcmul_(mask, middle, value=-1).mul_(scale), None, None
+
+
+def _added(adding: Adding | None, *sums: Tensor) -> tuple[Tensor, ...]:
+    """Sums (n,) over a batch, of which other processes have shares too where there is an `adding`."""
+    return sums if adding is None else torch.split(adding(torch.cat(sums)), [len(one) for one in sums])
 
 
 class Norm(nn.Module):
@@ -51,6 +63,7 @@ class Norm(nn.Module):
 
     mean: Tensor
     variance: Tensor
+    adding: Adding | None = None
 
     def __init__(self, channels: int, affine: bool = True) -> None:
         super().__init__()
@@ -64,7 +77,7 @@ class Norm(nn.Module):
         if not self.training:
             return functional.batch_norm(x, self.mean, self.variance, self.weight, self.bias, eps=EPSILON) * mask
         found: Tensor
-        found, mean, variance = Standardised.apply(x.to(mask.dtype), mask)  # type: ignore[no-untyped-call]
+        found, mean, variance = Standardised.apply(x.to(mask.dtype), mask, self.adding)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.mean.lerp_(mean, MOMENTUM)
             self.variance.lerp_(variance, MOMENTUM)

@@ -89,19 +89,23 @@ def at_rest(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             value.requires_grad_(True)
 
 
+GPU_ERRORS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")
+"""What a plain RuntimeError says where a library of the GPU, and not torch, noticed that it is gone."""
+
+
 @contextmanager
-def answering(device: torch.device, doing: str) -> Iterator[None]:
-    """Say what to do when the device has too little memory (ConfigError) or stops answering (DeviceLostError)."""
+def answering(device: torch.device, doing: str, then: str = "begin again from the last saved state") -> Iterator[None]:
+    """Say what to do when the device has too little memory (ConfigError) or stops answering (DeviceLostError): `then`."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise ConfigError(
             f"{doing} needs more memory than {device} has: {shorten(str(error), 160)}; take a smaller batch or width"
         ) from error
-    except torch.AcceleratorError as error:
-        raise DeviceLostError(
-            f"{device} stopped answering during {doing}: {shorten(str(error), 160)}; begin again from the last saved state"
-        ) from error
+    except RuntimeError as error:
+        if not isinstance(error, torch.AcceleratorError) and not any(words in str(error) for words in GPU_ERRORS):
+            raise
+        raise DeviceLostError(f"{device} stopped answering during {doing}: {shorten(str(error), 160)}; {then}") from error
 
 
 def usable(device: torch.device | str) -> torch.device:

@@ -1,0 +1,115 @@
+"""What every process of a run reads for itself, and the fits that they share."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.photos import PhotoCache
+from curation.catalog.tokens import Tokenizer
+from curation.errors import InputError, StaleLease
+from curation.release import snapshot
+from curation.store import violations
+from curation.store.workspace import Workspace
+from curation.types import Split
+from trainer import data, folds, loop, state
+from trainer.config import TrainConfig
+from trainer.processes import Processes
+from trainer.rows import SnapshotRows, load
+from trainer.sequence import tokenizer_of
+
+MIN_TRAIN = 10
+
+Lost = Callable[[], bool]
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds of each stage; a lost lease stops the run between two of them."""
+
+    lost: Lost
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        if self.lost():
+            raise StaleLease(f"the job's lease was lost before {name}; nothing was stored")
+        started_s = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started_s, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The rows of a snapshot, ready to be learnt from."""
+
+    rows: SnapshotRows
+    wanted: data.Targets
+    before: state.Carried | None  #: what the last run's fit remembered
+    train: data.Rows
+    validation: data.Rows
+    tokenizer: Tokenizer | None
+    features: Features
+    table: data.Table
+
+    def held_out(self, config: TrainConfig, lost: Lost, processes: Processes) -> folds.HeldOut:
+        """The predictions of all rows by detectors that did not see them."""
+        assigned = folds.assign(self.wanted.category, self.rows.groups, config.n_folds, config.seed)
+        return folds.held_out(self.table, assigned, config, lost, processes)
+
+    def fit(self, config: TrainConfig, lost: Lost, processes: Processes) -> loop.Fitted:
+        """The detector of the run."""
+        learnt = self.before.state if self.before else None
+        return loop.fit(self.table, self.train, self.validation, config=config, lost=lost, state=learnt, processes=processes)
+
+
+def read(
+    workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, stages: Stages, processes: Processes
+) -> Given:
+    """The snapshot on the device. Raises InputError where little has a category, or where processes see different data."""
+    torch.set_num_threads(processes.threads(config.n_threads))
+    loop.settle(config)
+    shape = FeatureConfig(photo_px=config.photo_px)
+    with stages.stage("read"):
+        rows = load(workspace, snapshot.load(workspace, sha256))
+        wanted = _targets(workspace, rows, config)
+        before = state.carried(workspace) if config.carry else None
+    with stages.stage("features"), processes.in_turn():
+        folder = workspace.settings.home / "cache"
+        cache = PhotoCache(folder, shape.photo_px)
+        train, validation = _training_rows(rows, wanted)
+        tokenizer = tokenizer_of(rows.listings, train, config)
+        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
+        table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
+    inputs = (features.ids, features.numeric, features.photo_index, features.photos, wanted.category, wanted.category_weight)
+    if processes.n > 1:
+        processes.agree({"carried state": before and before.report, "inputs": [zlib.crc32(part.tobytes()) for part in inputs]})
+    return Given(rows, wanted, before, train, validation, tokenizer, features, table)
+
+
+def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, processes: Processes) -> None:
+    """What every process but the first does of a run: its share of the folds' fits and of the last one. Nothing is written."""
+    stages = Stages(lambda: False)
+    given = read(workspace, sha256, config, device, stages, processes)
+    given.held_out(config, stages.lost, processes)
+    given.fit(config, stages.lost, processes)
+
+
+def _targets(workspace: Workspace, rows: SnapshotRows, config: TrainConfig) -> data.Targets:
+    with workspace.db.read() as session:
+        policy = violations.names(session, workspace.settings)
+    return data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
+
+
+def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:
+    train, validation = rows.of(Split.TRAIN), rows.of(Split.VALIDATION)
+    n_labelled = int((wanted.category[train] >= 0).sum())
+    if n_labelled < MIN_TRAIN:
+        raise InputError(
+            f"only {n_labelled} listings of the training split have a category, at least {MIN_TRAIN} are needed; ingest more"
+        )
+    return train, validation[wanted.category[validation] >= 0]
