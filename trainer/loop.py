@@ -14,8 +14,8 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from curation.catalog.features import Features
-from curation.errors import InputError, StaleLease, shorten
-from trainer import backbone, recipes, violations
+from curation.errors import StaleLease, shorten
+from trainer import backbone, recipes, violation_fit
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem, SideBySide, Stem
@@ -23,6 +23,7 @@ from trainer.model import HAS_PRICE, Detector
 from trainer.objective import Objective, autocast
 from trainer.state import State
 from trainer.text import idf
+from trainer.violation_fit import NotFiniteError as NotFiniteError
 
 EVALUATION_BATCH = 512
 MAX_GRADIENT = 5.0
@@ -31,10 +32,6 @@ N_VALIDATED = 2**24
 """Probabilities that each epoch is judged by, at most."""
 
 Losses = NDArray[np.float64]
-
-
-class NotFiniteError(InputError):
-    """A loss became NaN or infinite; no model is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ def fit(
     batch's listings, and StaleLease once `lost()` is true between epochs.
     """
     started_s = time.monotonic()
-    validation = validation[table.targets.category[validation] >= 0]
+    judging, validation = validation, validation[table.targets.category[validation] >= 0]
     detector = start(table, train, config)
     table.balance(train, config.balance)
     minimised = objective(table, train) if objective else recipes.objective(table, train, validation, config)
@@ -128,6 +125,7 @@ def fit(
         if epoch - kept.epoch >= config.patience:
             break
     detector.load_state_dict(kept.state, strict=False)
+    violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation)
     return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised)
 
@@ -148,25 +146,8 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
-    _set_violations(detector.eval(), table, train, config)
+    violation_fit.set_linear(detector.eval(), table, train, config)
     return detector
-
-
-@torch.no_grad()
-def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
-    wanted = table.targets
-    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
-    found = violations.fit(
-        table.sparse(rows, detector.text.direct_scale),
-        table.photos(rows),
-        numbers.cpu().numpy(),
-        wanted.violation[rows],
-        wanted.violation_weight[rows],
-        config.violation_strength,
-    )
-    detector.text.direct.copy_(torch.from_numpy(found.text))
-    detector.violation.weight.copy_(torch.from_numpy(found.dense.T))
-    detector.violation.bias.copy_(torch.from_numpy(found.bias))
 
 
 @torch.no_grad()
