@@ -58,10 +58,7 @@ def cool(detector: Detector, table: Table, validation: Rows) -> tuple[float, ...
         return (1.0,) * len(wanted.violations)
     logits = logit(np.clip(loop.predict(detector, table, rows)[1].astype(np.float64), 1e-7, 1 - 1e-7))
     found = tuple(temperature(logits[:, head], wanted.violation[rows, head] > 0) for head in range(len(wanted.violations)))
-    by = torch.tensor(found, device=detector.violation.weight.device)
-    detector.text.direct.div_(by)
-    detector.violation.weight.div_(by[:, None])
-    detector.violation.bias.div_(by)
+    detector.cool(torch.tensor(found, device=detector.violation.weight.device))
     return found
 
 

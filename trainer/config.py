@@ -13,7 +13,7 @@ RECIPES = ("refurbish", "selfie", "cross_entropy")
 FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
-SWITCHES = ("read_channel", "carry", "backbone_alone", "bf16", "compile", "deterministic")
+SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"
 SMALLEST_PX, LARGEST_PX = 16, 512
@@ -81,11 +81,15 @@ class TrainConfig:
     reported_weight: float = 0.5  #: of a violation that was only reported
     unreported_weight: float = 0.2  #: of a violation nobody reported or checked, taken as absent
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
+    violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
+    violation_linear: bool = True  #: whether the linear head stands under that network
+    violation_epochs: int = 8  #: passes over the training rows with which that network is fitted
+    violation_photo_dim: int = 8  #: width of a photo's vector in it
 
     def __post_init__(self) -> None:
         counts = ("selfie_history", "epochs", "patience", "batch", "n_threads", "warmup_steps")
         sizes = ("text_dim", "photo_filters", "photo_dim", "numeric_dim", "token_dim", "token_filters", "fusion_dim")
-        bad = [name for name in (*counts, *sizes) if getattr(self, name) < 1]
+        bad = [name for name in (*counts, *sizes, "violation_epochs", "violation_photo_dim") if getattr(self, name) < 1]
         bad += ["n_folds"] if self.n_folds < 2 else []
         shares = ("memory", "text_dropout", "photo_dropout", "token_dropout", "hide_title", "hide_description", "hide_photos")
         bad += [name for name in (*shares, "hide_attributes", "hide_price", "selfie_noise") if not 0 <= getattr(self, name) < 1]
@@ -107,19 +111,26 @@ class TrainConfig:
                 f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}, "
                 f"balances {', '.join(BALANCES)}, photos {SMALLEST_PX} to {LARGEST_PX} pixels wide, a backbone alone needs one"
             )
-        self._check_architecture()
+        self._check_architecture("architecture")
+        self._check_architecture("violation_architecture")
 
-    def _check_architecture(self) -> None:
-        if self.architecture in ("", TEXT_CNN):
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether there is a branch that reads the text in order."""
+        return bool(self.architecture or self.violation_architecture)
+
+    def _check_architecture(self, name: str) -> None:
+        value = getattr(self, name)
+        if value in ("", TEXT_CNN):
             return
-        if not self.architecture.lstrip().startswith("{"):
+        if not value.lstrip().startswith("{"):
             raise ConfigError(
-                f"training cannot use architecture={shorten(self.architecture)}; it is empty for the bag alone, {TEXT_CNN}, or "
-                "the cells that `refurbish search --out FILE` wrote, given as architecture=@FILE"
+                f"training cannot use {name}={shorten(value)}; it is empty for none, {TEXT_CNN}, or "
+                f"the cells that `refurbish search --out FILE` wrote, given as {name}=@FILE"
             )
         from trainer.search.cells import Genotype, Skeleton  # torch takes seconds to import
 
-        Genotype.from_json(self.architecture)
+        Genotype.from_json(value)
         Skeleton(self.token_width, self.token_cells)
 
     def to_json(self) -> dict[str, Any]:

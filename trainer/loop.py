@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curation.catalog.features import Features
 from curation.errors import StaleLease
-from trainer import backbone, recipes, violations
+from trainer import backbone, recipes, violation_fit
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.image import PhotoStem, SideBySide, Stem
@@ -129,7 +129,7 @@ def fit(
     """
     started_s = time.monotonic()
     settle(config)
-    validation = validation[table.targets.category[validation] >= 0]
+    judging, validation = validation, validation[table.targets.category[validation] >= 0]
     detector = start(table, train, config)
     _join(detector, processes)
     table.balance(train, config.balance)
@@ -154,6 +154,7 @@ def fit(
         if epoch - kept.epoch >= config.patience:
             break
     detector.load_state_dict(kept.state, strict=False)
+    violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
     n_seconds = time.monotonic() - started_s
     return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, n_seconds, minimised, steps.n_parts)
@@ -182,25 +183,8 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
-    _set_violations(detector.eval(), table, train, config)
+    violation_fit.set_linear(detector.eval(), table, train, config)
     return detector
-
-
-@torch.no_grad()
-def _set_violations(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
-    wanted = table.targets
-    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
-    found = violations.fit(
-        table.sparse(rows, detector.text.direct_scale),
-        table.photos(rows),
-        numbers.cpu().numpy(),
-        wanted.violation[rows],
-        wanted.violation_weight[rows],
-        config.violation_strength,
-    )
-    detector.text.direct.copy_(torch.from_numpy(found.text))
-    detector.violation.weight.copy_(torch.from_numpy(found.dense.T))
-    detector.violation.bias.copy_(torch.from_numpy(found.bias))
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from trainer.batch import PARTS, Batch, hide
 from trainer.config import TrainConfig
 from trainer.fusion import fusion_of
 from trainer.image import PhotoBranch, PhotoStem, Stem
+from trainer.residual import Residual
 from trainer.sequence import TokenBranch
 from trainer.text import TextBranch
 
@@ -32,6 +33,17 @@ class Seen:
 
     joint: Tensor  #: (B, D) all branches as one vector
     views: Mapping[str, tuple[Tensor, Tensor]]  #: name of an auxiliary head → its vector (B, d), and where there is one (B,) 0/1
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What the violations of B listings are read from, beside the n-grams, where they are served."""
+
+    numeric: Tensor  #: (B, 5)
+    views: Tensor  #: (B, V, F)
+    mask: Tensor  #: (B, V)
+    tokens: Tensor | None
+    token_fields: Tensor | None
 
 
 class TreeHead(nn.Module):
@@ -96,6 +108,7 @@ class Detector(nn.Module):
         heads = {name: TreeHead(width, classes) for name, width in widths_of.items()} if config.aux_weight else None
         self.auxiliary = None if heads is None else nn.ModuleDict(heads)
         self.violation = nn.Linear(self.stem.width + len(NUMERIC), n_violations).requires_grad_(False)
+        self.residual = _residual(config, self.stem.width, n_violations, n_ids)
         self.register_buffer("numeric_mean", torch.zeros(len(NUMERIC)))
         self.register_buffer("numeric_std", torch.ones(len(NUMERIC)))
         self.register_buffer("log_temperature", torch.zeros(()))
@@ -103,22 +116,43 @@ class Detector(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Category log-probabilities (B, K) and violation logits (B, V)."""
-        shown = self._shown(batch)
+        shown = self.shown(batch)
         direct = self.text.directs(shown.ids, shown.weights, shown.blocks, shown.offsets)
-        return self.answer(self._seen(shown).joint, direct, shown.numeric, shown.views, shown.mask)
+        return self.answer(self._seen(shown).joint, direct, shown)
 
-    def answer(self, joint: Tensor, direct: Tensor, numeric: Tensor, views: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def answer(self, joint: Tensor, direct: Tensor, seen: Batch | Raw) -> tuple[Tensor, Tensor]:
         """The heads, over the joint embedding (B, D) and over what the violations are read from."""
-        plain = torch.cat([mean_view(views.float(), mask), self.scaled(numeric)], 1)
-        return self.category(joint), direct + self.violation(plain).float()
+        plain = torch.cat([mean_view(seen.views.float(), seen.mask), self.scaled(seen.numeric)], 1)
+        return self.category(joint), direct + self.violation(plain).float() + self.added(seen)
+
+    def added(self, seen: Batch | Raw) -> Tensor:
+        """(B, V) logits that the violations' own network adds to the linear ones; 0 without one."""
+        if self.residual is None or seen.tokens is None or seen.token_fields is None:
+            return seen.mask.new_zeros(())
+        numbers = self.scaled(seen.numeric)
+        found: Tensor = self.residual(seen.tokens, seen.token_fields, seen.views.float(), seen.mask, numbers)
+        return found
+
+    def cool(self, by: Tensor) -> None:
+        """Divide the logits of the violations by (V,) temperatures, in the weights themselves."""
+        self.text.direct.div_(by)
+        heads = [self.violation] if self.residual is None else [self.violation, self.residual.head]
+        for head in heads:
+            head.weight.div_(by[:, None])
+            head.bias.div_(by)
+
+    def token_example(self, n: int) -> tuple[Tensor, ...]:
+        """Tokens and fields of n listings to trace with, nothing where none are read."""
+        reader = self.sequence or (self.residual and self.residual.sequence)
+        return reader.example(n) if reader else ()
 
     def embed(self, batch: Batch) -> Tensor:
         """(B, D) joint embedding of all branches: what the category head stands on."""
-        return self._seen(self._shown(batch)).joint
+        return self._seen(self.shown(batch)).joint
 
     def look(self, batch: Batch) -> Seen:
         """The joint embedding, and the vectors of the auxiliary heads where there are any."""
-        return self._seen(self._shown(batch), with_views=self.auxiliary is not None)
+        return self._seen(self.shown(batch), with_views=self.auxiliary is not None)
 
     def _seen(self, batch: Batch, with_views: bool = False) -> Seen:
         photo = self.photo(batch.views.float(), batch.mask)
@@ -163,8 +197,8 @@ class Detector(nn.Module):
         category, violation = answer
         return torch.softmax(category / self.log_temperature.exp(), 1), torch.sigmoid(violation)
 
-    def _shown(self, batch: Batch) -> Batch:
-        """The batch; in training some rows lose a modality, so that the others learn to do without it."""
+    def shown(self, batch: Batch) -> Batch:
+        """The batch; in training some of its rows lose a modality, so that the others learn to do without it."""
         if not self.training:
             return batch
         config, device = self.config, batch.mask.device
@@ -191,6 +225,14 @@ def _looked(stem: Stem, photos: Tensor) -> Tensor:
     return torch.cat([seen.new_zeros(1, stem.width), seen])
 
 
+def _residual(config: TrainConfig, photo_width: int, n_violations: int, n_ids: int) -> Residual | None:
+    """The violations' own network, where one is asked for; its chance is its own, so that the categories' answers stay."""
+    if not config.violation_architecture:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        return Residual(config, photo_width, n_violations, n_ids).requires_grad_(False)
+
+
 class Exportable(nn.Module):
     """The detector as it is served: raw inputs in, probabilities and the joint embedding out."""
 
@@ -212,4 +254,5 @@ class Exportable(nn.Module):
         views = _looked(detector.stem, photos)[photo_index.long()]
         pooled, direct = detector.text.padded(ids, counts)
         joint = detector.joint(pooled, numeric, views, mask, detector.read(tokens, token_fields))
-        return *detector.probabilities(detector.answer(joint, direct, numeric, views, mask)), joint
+        raw = Raw(numeric, views, mask, tokens, token_fields)
+        return *detector.probabilities(detector.answer(joint, direct, raw)), joint

@@ -131,7 +131,7 @@ def traced(network: Exportable, shape: FeatureConfig) -> bytes:
         torch.zeros(n, len(detector.numeric_mean)),
         torch.zeros(n + 1, side, side, 3, dtype=torch.uint8),
         torch.ones(n, shape.n_views, dtype=torch.int32),
-        *(detector.sequence.example(n) if detector.sequence else ()),
+        *detector.token_example(n),
     )
     names = (*INPUTS, *TOKEN_INPUTS)[: len(example)]
     axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS, EMBEDDING)}

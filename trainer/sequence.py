@@ -41,7 +41,7 @@ def tokenizer_of(listings: Sequence[Listing], train: Iterable[int], config: Trai
 
     Raises InputError where no piece of text occurs often enough; `tokens=hashed` needs no vocabulary.
     """
-    if not config.architecture:
+    if not config.reads_tokens:
         return None
     wanted = tokens_of(config)
     return Tokenizer.fit((text for row in train for text in texts_of(listings[row], wanted)), wanted)

@@ -35,6 +35,9 @@ from trainer.violations import Linear
 TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
 """The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
 
+ADDED = ("residual.head.weight", "residual.head.bias")
+"""What a network of their own adds to them, where there is one: (V, D), (V,). To a further head it adds nothing."""
+
 Floats = NDArray[np.float32]
 
 
@@ -93,6 +96,7 @@ def widened(skeleton: Skeleton, head: Linear) -> Detector:
         TEXT: torch.cat([old[TEXT], torch.from_numpy(head.text)], 1),
         DENSE: torch.cat([old[DENSE], torch.from_numpy(head.dense.T)]),
         BIAS: torch.cat([old[BIAS], torch.from_numpy(head.bias)]),
+        **{name: torch.cat([old[name], torch.zeros_like(old[name][:1])]) for name in ADDED if name in old},
     }
     made = _empty(skeleton.scorer, len(old[BIAS]) + 1)
     made.load_state_dict({**old, **new})
@@ -103,7 +107,8 @@ def is_kept(old: Detector, new: Detector) -> bool:
     """Whether every weight of `old` is in `new`, bit for bit; `new` may have further violation heads after them."""
     before, after, n = old.state_dict(), new.state_dict(), len(old.violation.bias)
     mine = {
-        name: value[:, :n] if name == TEXT else value[:n] if name in (DENSE, BIAS) else value for name, value in after.items()
+        name: value[:, :n] if name == TEXT else value[:n] if name in (DENSE, BIAS, *ADDED) else value
+        for name, value in after.items()
     }
     return before.keys() == mine.keys() and all(torch.equal(value, mine[name]) for name, value in before.items())
 

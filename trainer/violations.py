@@ -30,6 +30,29 @@ class Linear:
     dense: Floats  #: (F + 5, V)
     bias: Floats  #: (V,)
 
+    def logits(self, ngrams: csr_matrix, photos: Floats, numbers: Floats) -> Floats:
+        """(N, V) of these rows."""
+        found: Floats = np.asarray(ngrams @ self.text + np.hstack([photos, numbers]) @ self.dense + self.bias, np.float32)
+        return found
+
+
+def held_out(
+    ngrams: csr_matrix,
+    photos: Floats,
+    numbers: Floats,
+    present: Floats,
+    weight: Floats,
+    strength: float,
+    folds: NDArray[np.int64],
+) -> Floats:
+    """(N, V) logits of heads that did not see the row: each fold's by a fit on the others. folds : (N,)"""
+    found = np.zeros_like(present)
+    for fold in np.unique(folds):
+        rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+        made = fit(ngrams[rest], photos[rest], numbers[rest], present[rest], weight[rest], strength)
+        found[rows] = made.logits(ngrams[rows], photos[rows], numbers[rows])
+    return found
+
 
 def fit(ngrams: csr_matrix, photos: Floats, numbers: Floats, present: Floats, weight: Floats, strength: float) -> Linear:
     """One weighted logistic regression per violation, with C = `strength`.
@@ -43,7 +66,7 @@ def fit(ngrams: csr_matrix, photos: Floats, numbers: Floats, present: Floats, we
     rows = hstack([ngrams, csr_matrix(dense)]).tocsr()
     n_heads, n_text = present.shape[1], ngrams.shape[1]
     text, other = np.zeros((n_text, n_heads), np.float32), np.zeros((dense.shape[1], n_heads), np.float32)
-    bias = _log_odds(present, weight)
+    bias = log_odds(present, weight)
     for head in range(n_heads):
         known = weight[:, head] > 0
         answers = present[known, head]
@@ -70,7 +93,8 @@ def _components(photos: Floats) -> Floats:
     return found
 
 
-def _log_odds(present: Floats, weight: Floats) -> Floats:
+def log_odds(present: Floats, weight: Floats) -> Floats:
+    """(V,) of (N, V) answers and their weights; half an answer is added to either side."""
     positive, negative = (present * weight).sum(0) + 0.5, ((1 - present) * weight).sum(0) + 0.5
     odds: Floats = np.log(positive / negative).astype(np.float32)
     return odds

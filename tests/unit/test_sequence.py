@@ -161,11 +161,11 @@ def test_a_hidden_field_hides_its_tokens(tmp_path: Path, hidden: str, field: int
     chosen = config("textcnn", **{"hide_title": 0.0, "hide_description": 0.0, hidden: 0.999999})
     made = table(FileStore(tmp_path), chosen, listings(12))
     detector, batch = loop.start(made, rows(12), chosen), made.batch(rows(12))
-    shown = detector.train()._shown(batch)
+    shown = detector.train().shown(batch)
     assert shown.tokens is not None and shown.token_fields is not None and batch.token_fields is not None
     assert set(shown.token_fields.unique().tolist()) == set(batch.token_fields.unique().tolist()) - {field}
     assert torch.equal(shown.tokens.any(2), shown.token_fields > 0)
-    assert detector.eval()._shown(batch) is batch
+    assert detector.eval().shown(batch) is batch
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

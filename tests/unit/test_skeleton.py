@@ -1,14 +1,18 @@
 """A head more on a released detector: everything else keeps its bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from curation.catalog.features import FeatureConfig
 from curation.catalog.scorer import Scorer
+from curation.catalog.tokens import Tokenizer
 from curation.release.registry import Model
 from tests.conftest import NOW
 from trainer.config import TrainConfig
 from trainer.model import Detector
+from trainer.sequence import tokens_of
 from trainer.skeleton import Skeleton, cooled, is_kept, widened
 from trainer.violations import Linear
 
@@ -17,15 +21,16 @@ SHAPE = FeatureConfig(n_buckets=64)
 CLASSES = ("a / b", "a / c", "d")
 
 
-def skeleton() -> Skeleton:
+def skeleton(config: TrainConfig = CONFIG) -> Skeleton:
     """A detector of two violations with weights that are not all zero, as if it had been released."""
     torch.manual_seed(1)
-    detector = Detector(CONFIG, SHAPE, CLASSES, 2)
+    tokenizer = Tokenizer.fit([], tokens_of(config)) if config.violation_architecture else None
+    detector = Detector(config, SHAPE, CLASSES, 2, tokenizer.n_ids if tokenizer else 0)
     for name in ("direct", "idf"):
         getattr(detector.text, name).normal_()
-    sidecar = {"classes": CLASSES, "violations": ("x", "y"), "features": SHAPE.to_json(), "train": CONFIG.to_json()}
+    sidecar = {"classes": CLASSES, "violations": ("x", "y"), "features": SHAPE.to_json(), "train": config.to_json()}
     model = Model(1, "det-0001", None, "", "", "", {}, NOW)
-    return Skeleton(model, Scorer(None, sidecar), detector.eval())
+    return Skeleton(model, Scorer(None, sidecar, tokenizer), detector.eval())
 
 
 def head(base: Skeleton) -> Linear:
@@ -42,6 +47,16 @@ def test_all_other_weights_are_bit_equal() -> None:
     with torch.no_grad():
         made.text.direct[5, 1] = torch.nextafter(made.text.direct[5, 1], torch.tensor(torch.inf))
     assert not is_kept(base.detector, made)
+
+
+def test_a_network_of_the_violations_adds_nothing_to_a_further_head() -> None:
+    """And what it adds to the others stays."""
+    base = skeleton(replace(CONFIG, violation_architecture="textcnn", tokens="hashed", token_dim=4, token_filters=2))
+    network = base.detector.residual
+    assert network is not None
+    torch.nn.init.normal_(network.head.weight)
+    made = widened(base, head(base))
+    assert is_kept(base.detector, made) and made.residual is not None and not made.residual.head.weight[2].any()
 
 
 def test_a_changed_trunk_is_noticed() -> None:

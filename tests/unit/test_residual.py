@@ -1,0 +1,116 @@
+"""The violations' own network: what it may add, what it is fitted upon, and that it is served as it was fitted."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from curation.catalog.features import Featurizer
+from curation.catalog.scorer import Scorer
+from curation.errors import ConfigError
+from curation.store.files import FileStore
+from curation.types import LabelSource
+from tests.unit.test_sequence import CELLS, SMALL, listings
+from tests.unit.test_trainer import POLICY, SHAPE, rows
+from trainer import certify, data, loop, onnx, residual, violation_fit, violations
+from trainer.config import TEXT_CNN, TrainConfig
+from trainer.sequence import tokenizer_of
+
+ALONE = replace(SMALL, violation_architecture=TEXT_CNN, violation_linear=False, violation_epochs=20)
+ON_TOP = replace(SMALL, violation_architecture=CELLS, violation_epochs=2)
+
+
+def table(tmp_path: Path, config: TrainConfig, n: int = 48) -> data.Table:
+    """n listings; every third one, told by its words, is counterfeit."""
+    found, flagged = listings(n), ["counterfeit" if at % 3 == 0 else "none" for at in range(n)]
+    features = Featurizer(SHAPE, tokenizer_of(found, range(n), config)).transform(found, FileStore(tmp_path / "media"))
+    given = [(one.category or "", LabelSource.SELLER) for one in found]
+    wanted = data.targets(given, [(value, LabelSource.MODERATORS) for value in flagged], POLICY, config)
+    return data.Table(features, SHAPE, wanted, loop.stem_of(features, rows(n), config), torch.device("cpu"))
+
+
+def test_the_network_learns_by_itself(tmp_path: Path) -> None:
+    """Without the linear head under it, it tells listings with the violation from those without."""
+    made = table(tmp_path, ALONE)
+    fitted = loop.fit(made, rows(36), np.arange(36, 48), config=ALONE)
+    found = loop.predict(fitted.detector, made, np.arange(36, 48))[1][:, 0]
+    present = made.targets.violation[36:48, 0] > 0
+    assert found[present].min() > found[~present].max() and not fitted.detector.text.direct.any()
+
+
+def test_categories_are_the_same_with_and_without_it(tmp_path: Path) -> None:
+    """The network shares nothing with the category's branches, not even chance."""
+    answers = []
+    for config in (SMALL, ON_TOP):
+        made = table(tmp_path, config)
+        answers.append(loop.predict(loop.fit(made, rows(36), rows(0), config=config).detector, made, rows(48))[0])
+    assert (answers[0] == answers[1]).all()
+
+
+def test_a_network_that_does_harm_does_not_count() -> None:
+    """Its share is the one at which answers are likeliest: none of it where it errs, all of it where it is right."""
+    present = np.array([[1.0], [0.0], [0.0], [1.0]])
+    offset, ones = np.where(present > 0, 2.0, -2.0), np.ones_like(present)
+    assert residual.share_of(offset, -offset, present, ones) == 0
+    assert residual.share_of(offset, offset, present, ones) == 1
+    assert residual.share_of(offset, -offset, present, 0 * ones) == 1
+
+
+def test_logits_of_a_fold_do_not_know_its_answers(tmp_path: Path) -> None:
+    """What the network is fitted upon does not change in a fold when all of the fold's answers do."""
+    made = table(tmp_path, ON_TOP)
+    seen = made.sparse(rows(48), torch.ones(6)), made.photos(rows(48)), made.features.numeric
+    folds, weight, present = rows(48) % 4, made.targets.violation_weight, made.targets.violation
+    turned = np.where(folds[:, None] == 1, 1 - present, present)
+    before, after = (violations.held_out(*seen, answers, weight, 1.0, folds) for answers in (present, turned))
+    assert (before[folds == 1] == after[folds == 1]).all() and (before[folds == 0] != after[folds == 0]).any()
+
+
+@pytest.mark.parametrize("config", [ALONE, ON_TOP], ids=["alone", "on top"])
+def test_it_is_served_and_cooled_as_it_was_fitted(tmp_path: Path, config: TrainConfig) -> None:
+    """Temperatures divide its logits too, and the exported file answers as torch does."""
+    made, files = table(tmp_path, config), FileStore(tmp_path / "files")
+    detector = loop.fit(made, rows(36), rows(0), config=config).detector
+    before = detector(made.batch(rows(8)))[1]
+    detector.cool(torch.tensor([2.0, 4.0]))
+    assert torch.allclose(detector(made.batch(rows(8)))[1] * torch.tensor([2.0, 4.0]), before, atol=1e-4)
+    artifact = onnx.export(
+        detector,
+        files,
+        shape=SHAPE,
+        classes=made.targets.classes,
+        violations=POLICY,
+        report={},
+        tokenizer=tokenizer_of(listings(48), range(48), config),
+    )
+    scorer = Scorer.load(files, artifact.onnx_sha256, artifact.sidecar_sha256)
+    assert onnx.difference(scorer, detector, made.features, rows(48)) < onnx.TOLERANCE
+
+
+def test_the_same_seed_gives_the_same_violations(tmp_path: Path) -> None:
+    """Fit and cooling repeat themselves to the bit."""
+    found = []
+    for _ in range(2):
+        made = table(tmp_path, ON_TOP)
+        detector = loop.fit(made, rows(36), np.arange(36, 48), config=ON_TOP).detector
+        certify.cool(detector, made, np.arange(36, 48))
+        found.append(loop.predict(detector, made, rows(48))[1])
+    assert (found[0] == found[1]).all()
+
+
+def test_a_rate_that_is_far_too_high_names_the_listings(tmp_path: Path) -> None:
+    """A loss that is not finite ends the fit with the listings of its batch."""
+    config = replace(ALONE, token_rate=1e30)
+    with pytest.raises(violation_fit.NotFiniteError, match=r"violations' loss became .* listings, \['r"):
+        loop.fit(table(tmp_path, config), rows(36), rows(0), config=config)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("violation_architecture", "lstm"), ("violation_epochs", 0), ("violation_linear", 1)]
+)
+def test_what_makes_no_network_is_refused(name: str, value: object) -> None:
+    """The message names the option and its value."""
+    with pytest.raises(ConfigError, match=f"{name}="):
+        replace(SMALL, **{name: value})  # type: ignore[arg-type]

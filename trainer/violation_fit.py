@@ -1,0 +1,112 @@
+"""The fit of the violations: the linear head at once, then by steps the network that reads what it leaves over."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from curation.errors import shorten
+from trainer import residual, violations
+from trainer.config import TrainConfig
+from trainer.data import Rows, Table
+from trainer.model import Detector
+from trainer.objective import autocast
+from trainer.step import MAX_GRADIENT, NotFiniteError
+
+N_FOLDS = 4
+"""Of the linear head whose logits the network is fitted upon."""
+
+EVALUATION_BATCH = 512
+
+Inputs = tuple[csr_matrix, NDArray[np.float32], NDArray[np.float32]]
+
+
+@torch.no_grad()
+def set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
+    """The linear head at its optimum of these rows; only its shift where the network is to stand alone."""
+    wanted = table.targets
+    answers = wanted.violation[rows], wanted.violation_weight[rows]
+    if config.violation_linear:
+        found = violations.fit(*_inputs(detector, table, rows), *answers, config.violation_strength)
+        detector.text.direct.copy_(torch.from_numpy(found.text))
+        detector.violation.weight.copy_(torch.from_numpy(found.dense.T))
+        detector.violation.bias.copy_(torch.from_numpy(found.bias))
+    else:
+        detector.violation.weight.zero_()
+        detector.violation.bias.copy_(torch.from_numpy(violations.log_odds(*answers)))
+
+
+def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
+    """Fit the violations' own network, where there is one, and how much of it counts. The same seed gives the same weights.
+
+    Raises NotFiniteError naming the batch's listings.
+    """
+    network = detector.residual
+    if network is None:
+        return
+    torch.manual_seed(config.seed)
+    offset = _offset(detector, table, train, config)
+    network.requires_grad_(True)
+    optimizer = torch.optim.AdamW(network.parameters(), config.token_rate, weight_decay=config.weight_decay, fused=True)
+    detector.train()
+    for rate, at in residual.steps(len(train), config.batch, config.violation_epochs, np.random.default_rng(config.seed)):
+        optimizer.param_groups[0]["lr"] = rate * config.token_rate
+        _step(detector, table, train[at], offset[torch.from_numpy(at).to(table.device)], optimizer)
+    network.requires_grad_(False)
+    detector.eval()
+    if config.violation_linear:
+        network.share.fill_(_share(detector, table, validation))
+
+
+def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    with autocast(table.device, detector.config.bf16):
+        value = residual.loss(offset + detector.added(detector.shown(table.batch(rows))), *_answers(table, rows))
+    if not math.isfinite(value.item()):
+        raise NotFiniteError(
+            f"the violations' loss became {value.item()} on a batch of {len(rows)} listings, "
+            f"{shorten([table.refs[row] for row in rows], 400)}; no model was kept, look at these listings or lower token_rate"
+        )
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRADIENT)
+    optimizer.step()
+
+
+@torch.no_grad()
+def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> Tensor:
+    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups."""
+    if not config.violation_linear:
+        return detector.violation.bias.expand(len(rows), -1)
+    wanted, groups = table.targets, np.unique(table.targets.group[rows], return_inverse=True)[1]
+    folds = np.random.default_rng(config.seed).permutation(groups.max(initial=0) + 1)[groups] % N_FOLDS
+    answers = wanted.violation[rows], wanted.violation_weight[rows]
+    found = violations.held_out(*_inputs(detector, table, rows), *answers, config.violation_strength, folds)
+    return torch.from_numpy(found).to(table.device)
+
+
+@torch.no_grad()
+def _share(detector: Detector, table: Table, rows: Rows) -> float:
+    """How much of the network makes these rows' answers likeliest; all of it without rows."""
+    wanted, parts = table.targets, [rows[at : at + EVALUATION_BATCH] for at in range(0, len(rows), EVALUATION_BATCH)]
+    if not parts:
+        return 1.0
+    batches = [table.batch(part) for part in parts]
+    whole = torch.cat([detector(batch)[1] for batch in batches])
+    added = torch.cat([detector.added(batch) for batch in batches])
+    linear = (whole - added).cpu().numpy()
+    return residual.share_of(linear, added.cpu().numpy(), wanted.violation[rows], wanted.violation_weight[rows])
+
+
+def _answers(table: Table, rows: Rows) -> tuple[Tensor, Tensor]:
+    wanted = table.targets
+    present, weight = wanted.violation[rows], wanted.violation_weight[rows]
+    return torch.from_numpy(present).to(table.device), torch.from_numpy(weight).to(table.device)
+
+
+def _inputs(detector: Detector, table: Table, rows: Rows) -> Inputs:
+    """N-grams, photos and numbers of these rows, as the linear head has them."""
+    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
+    return table.sparse(rows, detector.text.direct_scale), table.photos(rows), numbers.cpu().numpy()
