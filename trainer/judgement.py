@@ -113,13 +113,13 @@ def _champion(
         return None, None
     try:
         scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256, workspace.settings.precision)
+        n_bytes = len(workspace.files.get(champion.onnx_sha256, ONNX_SUFFIX))
     except (NotFoundError, IntegrityError) as error:
         return None, {"name": champion.name, "error": str(error)}
     chosen: Sequence[Listing] = [rows.listings[row] for row in verified.rows]
     scores = scorer.score(
         chosen, workspace.media, PhotoCache(workspace.settings.home / "cache", scorer.featurizer.config.photo_px)
     )
-    n_bytes = workspace.files.path(champion.onnx_sha256, ONNX_SUFFIX).stat().st_size
     latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
     made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
     return (made, scores, scorer.cuts), None
