@@ -13,7 +13,7 @@ RECIPES = ("refurbish", "selfie", "cross_entropy")
 FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
-SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "bf16", "compile", "deterministic")
+SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "violation_scaled", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"
 SMALLEST_PX, LARGEST_PX = 16, 512
@@ -82,14 +82,15 @@ class TrainConfig:
     unreported_weight: float = 0.2  #: of a violation nobody reported or checked, taken as absent
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
     violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
+    violation_scaled: bool = False  #: bring its logits to the scale on which held-out ones are right; with a network always
     violation_linear: bool = True  #: whether the linear head stands under that network
     violation_epochs: int = 8  #: passes over the training rows with which that network is fitted
-    violation_photo_dim: int = 8  #: width of a photo's vector in it
+    violation_photo_dim: int = 0  #: width of a photo's vector in it; 0 = it sees none
 
     def __post_init__(self) -> None:
         counts = ("selfie_history", "epochs", "patience", "batch", "n_threads", "warmup_steps")
         sizes = ("text_dim", "photo_filters", "photo_dim", "numeric_dim", "token_dim", "token_filters", "fusion_dim")
-        bad = [name for name in (*counts, *sizes, "violation_epochs", "violation_photo_dim") if getattr(self, name) < 1]
+        bad = [name for name in (*counts, *sizes, "violation_epochs") if getattr(self, name) < 1]
         bad += ["n_folds"] if self.n_folds < 2 else []
         shares = ("memory", "text_dropout", "photo_dropout", "token_dropout", "hide_title", "hide_description", "hide_photos")
         bad += [name for name in (*shares, "hide_attributes", "hide_price", "selfie_noise") if not 0 <= getattr(self, name) < 1]
@@ -97,7 +98,7 @@ class TrainConfig:
         rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
-        bad += [name for name in (*strengths, "aux_weight") if getattr(self, name) < 0]
+        bad += [name for name in (*strengths, "aux_weight", "violation_photo_dim") if getattr(self, name) < 0]
         bad += [name for name in SWITCHES if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]

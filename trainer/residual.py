@@ -40,8 +40,9 @@ class Residual(nn.Module):
         """`photo_width`: of a photo as the stem leaves it. Raises ConfigError on unusable cells, and without tokens."""
         super().__init__()
         self.sequence = TokenBranch(replace(config, architecture=config.violation_architecture), n_ids)
-        self.photo = PhotoBranch(photo_width, config.violation_photo_dim, config.photo_dropout)
-        n_joint = self.sequence.n_out + 2 * config.violation_photo_dim + len(NUMERIC)
+        dim = config.violation_photo_dim
+        self.photo = PhotoBranch(photo_width, dim, config.photo_dropout) if dim else None
+        n_joint = self.sequence.n_out + 2 * dim + len(NUMERIC)
         self.head = nn.Linear(n_joint, n_violations)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -49,8 +50,8 @@ class Residual(nn.Module):
 
     def forward(self, tokens: Tensor, fields: Tensor, views: Tensor, mask: Tensor, numbers: Tensor) -> Tensor:
         """numbers : (B, 5) on the scale of the training rows."""
-        joint = torch.cat([self.sequence(tokens, fields), self.photo(views, mask), numbers], 1)
-        found: Tensor = self.head(joint).float() * self.share
+        seen = [] if self.photo is None else [self.photo(views, mask)]
+        found: Tensor = self.head(torch.cat([self.sequence(tokens, fields), *seen, numbers], 1)).float() * self.share
         return found
 
 

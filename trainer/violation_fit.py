@@ -42,13 +42,15 @@ def set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig
 def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
     """Fit the violations' own network, where there is one, and how much of it counts. The same seed gives the same weights.
 
-    Raises NotFiniteError naming the batch's listings.
+    Before that the linear head is scaled, where one is asked for. Raises NotFiniteError naming the batch's listings.
     """
     network = detector.residual
+    if network is None and not config.violation_scaled:
+        return
+    offset = _offset(detector.eval(), table, train, config)
     if network is None:
         return
     torch.manual_seed(config.seed)
-    offset = _offset(detector, table, train, config)
     network.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), config.token_rate, weight_decay=config.weight_decay, fused=True)
     detector.train()
@@ -77,14 +79,21 @@ def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimize
 
 @torch.no_grad()
 def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> Tensor:
-    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups."""
+    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups.
+
+    They are brought to the scale on which they are as sure as they are often right, and the detector's own with them: else
+    that scale would be the first thing that the network learns.
+    """
     if not config.violation_linear:
         return detector.violation.bias.expand(len(rows), -1)
     wanted, groups = table.targets, np.unique(table.targets.group[rows], return_inverse=True)[1]
     folds = np.random.default_rng(config.seed).permutation(groups.max(initial=0) + 1)[groups] % N_FOLDS
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     found = violations.held_out(*_inputs(detector, table, rows), *answers, config.violation_strength, folds)
-    return torch.from_numpy(found).to(table.device)
+    scale, shift = violations.scale_of(found, *answers)
+    detector.cool(torch.from_numpy(1 / scale).to(table.device))
+    detector.violation.bias.add_(torch.from_numpy(shift).to(table.device))
+    return torch.from_numpy(found * scale + shift).to(table.device)
 
 
 @torch.no_grad()

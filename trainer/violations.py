@@ -14,10 +14,12 @@ from sklearn.linear_model import LogisticRegression
 
 N_COMPONENTS = 16
 MAX_DECOMPOSED = 600
-PHOTO_SCALE = 0.3  # root mean square length of a photo's components, beside n-gram blocks of length 1
-NUMBER_SCALE = 0.1
+PHOTO_SCALE = 0.1  # root mean square length of a photo's components, beside n-gram blocks of length 1
+NUMBER_SCALE = 0.03
 MAX_ITERATIONS = 1000
 TOLERANCE = 1e-3
+MIN_OF_EACH = 10
+"""Rows with and without a violation that the scale of its logits needs."""
 
 Floats = NDArray[np.float32]
 
@@ -78,6 +80,23 @@ def fit(ngrams: csr_matrix, photos: Floats, numbers: Floats, present: Floats, we
         bias[head] = model.intercept_[0]
     n_photo = projection.shape[1]
     return Linear(text, np.vstack([projection @ other[:n_photo], other[n_photo:] * NUMBER_SCALE]).astype(np.float32), bias)
+
+
+def scale_of(logits: Floats, present: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Scale (V,) above 0 and shift (V,) with which (N, V) held-out logits are as sure as they are often right (Platt 1999).
+
+    1 and 0 for a head with fewer than ten of either answer, or whose logits point the wrong way.
+    """
+    scale, shift = np.ones(logits.shape[1], np.float32), np.zeros(logits.shape[1], np.float32)
+    for head in range(logits.shape[1]):
+        known = weight[:, head] > 0
+        if np.bincount(present[known, head].astype(int), minlength=2).min() < MIN_OF_EACH:
+            continue
+        model = LogisticRegression(C=1e3, solver="liblinear", intercept_scaling=10.0)
+        model.fit(logits[known, head, None], present[known, head], sample_weight=weight[known, head])
+        if model.coef_[0, 0] > 0:
+            scale[head], shift[head] = model.coef_[0, 0], model.intercept_[0]
+    return scale, shift
 
 
 def _components(photos: Floats) -> Floats:

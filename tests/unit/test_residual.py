@@ -68,6 +68,25 @@ def test_logits_of_a_fold_do_not_know_its_answers(tmp_path: Path) -> None:
     assert (before[folds == 1] == after[folds == 1]).all() and (before[folds == 0] != after[folds == 0]).any()
 
 
+def test_held_out_logits_are_brought_to_scale() -> None:
+    """Logits that are four times too small and shifted come back; heads with nine positives, or upside down, stay."""
+    rng = np.random.default_rng(1)
+    true = rng.normal(0, 3, (4000, 3))
+    present = (rng.random(true.shape) < 1 / (1 + np.exp(-true))).astype(np.float32)
+    present[:, 1] = np.arange(4000) < 9
+    scale, shift = violations.scale_of(((true / 4 - 1) * [1, 1, -1]).astype(np.float32), present, np.ones_like(present))
+    assert scale == pytest.approx([4, 1, 1], rel=0.1) and shift == pytest.approx([4, 0, 0], rel=0.1)
+
+
+def test_scaling_keeps_the_order(tmp_path: Path) -> None:
+    """The linear head alone can be scaled too; what ranked first still does."""
+    found = []
+    for config in (SMALL, replace(SMALL, violation_scaled=True)):
+        made = table(tmp_path, config)
+        found.append(loop.predict(loop.fit(made, rows(36), rows(0), config=config).detector, made, rows(48))[1][:, 0])
+    assert (np.diff(found[1][np.argsort(found[0])]) > -1e-6).all() and np.abs(found[0] - found[1]).max() > 0.01
+
+
 @pytest.mark.parametrize("config", [ALONE, ON_TOP], ids=["alone", "on top"])
 def test_it_is_served_and_cooled_as_it_was_fitted(tmp_path: Path, config: TrainConfig) -> None:
     """Temperatures divide its logits too, and the exported file answers as torch does."""
