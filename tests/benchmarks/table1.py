@@ -165,7 +165,7 @@ class Bench:
     def fitted(self, parts: str = "all", architecture: str = "", alone: bool = False, is_scaled: bool = False) -> Detector:
         """A detector whose violations were fitted, and nothing else."""
         world, made = self.world, self.table(parts)
-        rate = {} if architecture in ("", TEXT_CNN) else {"token_rate": CELL_RATE}
+        rate = {} if alone or architecture in ("", TEXT_CNN) else {"token_rate": CELL_RATE}
         changes = {**rate, **(ALONE if alone else ADDED), "violation_architecture": architecture, "violation_scaled": is_scaled}
         config = TrainConfig.from_json({**world.config.to_json(), **changes})
         detector = loop.start(made, world.rows["train"], config)
