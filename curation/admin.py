@@ -1,4 +1,4 @@
-"""Commands that look after the store: database, settings, inbox, jobs, tokens, history."""
+"""Commands that look after the store: database, settings, inbox, jobs, history."""
 
 import base64
 import importlib
@@ -15,12 +15,11 @@ from curation import console
 from curation import settings as settings_module
 from curation.errors import NotFoundError
 from curation.settings import Settings
-from curation.store import health, schema, tokens
+from curation.store import health, schema
 from curation.store import history as history_store
 from curation.store import inbox as inbox_store
 from curation.store import jobs as job_store
 from curation.store.health import Check
-from curation.store.tokens import Role
 from curation.store.workspace import Workspace
 
 INBOX_STATES = ("received", "applied", "ignored", "quarantined")
@@ -167,45 +166,6 @@ def jobs_revive(session: console.Session, job_ids: tuple[int, ...], as_json: boo
     console.emit({"revived": len(job_ids)}, as_json=as_json)
 
 
-@click.group()
-def token() -> None:
-    """Create and revoke API tokens."""
-
-
-@console.command("create", example="refurbish token create ada --role moderator")
-@click.argument("name")
-@click.option("--role", required=True, type=click.Choice([role.value for role in Role]), help="What the person may do.")
-@console.pass_session
-def token_create(session: console.Session, name: str, role: str, as_json: bool) -> None:
-    """A token for this person, who is added or given this role. It is shown once: keep it."""
-    workspace = session.workspace()
-    with workspace.db.write() as writing:
-        made = tokens.create(writing, name, Role(role), now=workspace.db.now(writing))
-    console.emit({"name": name, "role": role, "token": made}, as_json=as_json)
-
-
-@console.command("revoke", example="refurbish token revoke 3")
-@click.argument("token_id", type=click.IntRange(1))
-@console.pass_session
-def token_revoke(session: console.Session, token_id: int, as_json: bool) -> None:
-    """End a token at once."""
-    workspace = session.workspace()
-    with workspace.db.write() as writing:
-        tokens.revoke(writing, token_id, now=workspace.db.now(writing))
-    console.emit({"revoked": token_id}, as_json=as_json)
-
-
-@console.command("list", example="refurbish token list")
-@console.pass_session
-def token_list(session: console.Session, as_json: bool) -> None:
-    """Every token by id and person; never the token itself."""
-    with session.workspace().db.read() as reading:
-        found = tokens.newest(reading)
-    rows = [(entry.id, entry.name, entry.role, entry.created_at, entry.revoked_at) for entry in found]
-    human = console.table(rows, ("id", "name", "role", "created", "revoked"))
-    console.emit({"tokens": [asdict(entry) for entry in found]}, as_json=as_json, human=human)
-
-
 @console.command("history", example="refurbish history L000042")
 @click.argument("ref")
 @console.pass_session
@@ -279,7 +239,6 @@ for _group, _commands in {
     db: (db_upgrade, db_current),
     inbox: (inbox_list, inbox_show, inbox_replay),
     jobs: (jobs_list, jobs_revive),
-    token: (token_create, token_revoke, token_list),
 }.items():
     for _command in _commands:
         _group.add_command(_command)

@@ -18,7 +18,7 @@ TITLE = (0, 1)  # blocks hidden together
 DESCRIPTION = (2, 3)
 ALL_WORDS = 4
 N_TEXT_BLOCKS = 5
-DIRECT_SCALE = (0.0, 0.8, 0.0, 1.0, 1.0, 0.2)
+DIRECT_SCALE = (0.0, 0.4, 0.0, 1.0, 1.0, 0.2)
 """Weight of each block for the violations, whose few tell-tale words should not be told apart by field."""
 
 EPSILON = 1e-6

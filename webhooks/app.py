@@ -12,11 +12,14 @@ from flask.json.provider import DefaultJSONProvider
 from markupsafe import Markup
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as Answer
 
 from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
-from webhooks import auth, health, media, pages, receive, service
+from webhooks import auth, health, media, receive, service, tables
+from webhooks.pages import account, overview
+from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
 FORM_LIMIT_BYTES = 64 * 1024
@@ -24,7 +27,7 @@ FORM_LIMIT_BYTES = 64 * 1024
 
 REQUEST_ID_LIMIT = 64
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -37,7 +40,10 @@ WORDS = {
     403: "forbidden",
     404: "not found",
     405: "method not allowed",
+    400: "bad request",
+    409: "that has been done or changed meanwhile",
     413: "the body is too large",
+    429: "too many requests; wait a little",
     500: "internal error; the log has the details under this request id",
     503: "the database does not answer; try again",
 }
@@ -79,10 +85,11 @@ def create_app(workspace: Workspace) -> Flask:
     app.jinja_env.filters |= {"number": "{:,}".format, "percent": "{:.1%}".format, "moment": moment}
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
-    auth.init(app)
-    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, pages.blueprint):
+    auth.init(app, workspace.settings)
+    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, account.blueprint, overview.blueprint):
         app.register_blueprint(blueprint)
     app.after_request(_finish)
+    app.context_processor(_shared)
     app.register_error_handler(HTTPException, _on_http)
     app.register_error_handler(DatabaseError, _on_database)
     app.register_error_handler(SQLAlchemyError, _on_database)
@@ -123,11 +130,24 @@ def _observe(answer: Response, here: Service) -> None:
         log.info("request", route=route, method=method, status=answer.status_code, ms=round(seconds * 1000, 2))
 
 
-def _on_http(error: HTTPException) -> Response:
+def _shared() -> dict[str, Any]:
+    """What every template may use."""
+    return {
+        "download": tables.download,
+        "person": g.get("person"),
+        "sections": [] if g.get("person") is None else sections(g.person.role),
+    }
+
+
+def _on_http(error: HTTPException) -> Answer:
     code = error.code or 500
+    if code == 401 and _wants_page() and "Authorization" not in request.headers:
+        return account.to_sign_in()
     answer = _error(code)
     if code == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if code == 429:
+        answer.headers["Retry-After"] = str(error.description)
     if valid := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(valid))
     return answer
@@ -145,11 +165,14 @@ def _on_bug(error: Exception) -> Response:
     return _error(500)
 
 
+def _wants_page() -> bool:
+    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/"))
+
+
 def _error(code: int) -> Response:
     words = WORDS.get(code, "bad request" if code < 500 else WORDS[500])
     request_id = g.get("request_id", "")
-    wants_page = "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/"))
-    if wants_page:
+    if _wants_page():
         page = render_template("error.html", code=code, words=words, request_id=request_id)
         answer = Response(page, code, content_type="text/html; charset=utf-8")
     else:

@@ -1,16 +1,24 @@
-"""Who may call what. Every route is closed unless it is named in PUBLIC; the hook checks its own secret."""
+"""Who may call what: by a token in the header, or by the cookie of somebody who signed in.
 
+Every route is closed unless it is named in PUBLIC; the hook checks its own secret.
+"""
+
+import contextlib
 import hmac
+import os
+import secrets
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, TypeVar
 
-from flask import Flask, abort, g, request
+from flask import Flask, abort, current_app, g, request, session
+from flask_wtf.csrf import CSRFProtect
 from pydantic import SecretStr
 
 from curation.errors import ConfigError
 from curation.settings import Settings
-from curation.store import tokens
-from curation.store.tokens import Role
+from curation.store import sessions, tokens
+from curation.store.people import Person, Role
 from webhooks import service
 
 PUBLIC: Final = frozenset(
@@ -20,39 +28,115 @@ PUBLIC: Final = frozenset(
         "health.livez",
         "health.readyz",
         "health.metrics",
-        "pages.home",
+        "account.sign_in",
         "static",
     }
 )
 """Endpoints that answer without a token, and tell nothing secret."""
 
-NEEDED: Final = {"pages.status": Role.MODERATOR}
-"""The least role an endpoint asks for; one that is not named asks for an admin."""
+COOKIE_KEY: Final = "key"
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 HOOK_HEADER: Final = "X-Refurbish-Secret"
 SECRET_MIN_LENGTH: Final = 16
 TOKEN_LIMIT: Final = 512
+KEY_FILE: Final = "secret.key"
+KEY_BYTES: Final = 32
 
 
-def init(app: Flask) -> None:
+csrf = CSRFProtect()
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def needs(role: Role) -> Callable[[View], View]:
+    """Open a view to this role and those above it; put it right above the function. A view without it is for admins."""
+
+    def mark(view: View) -> View:
+        view.refurbish_role = role  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def role_of(app: Flask, endpoint: str) -> Role:
+    """The least role an endpoint asks for."""
+    found: Role = getattr(app.view_functions[endpoint], "refurbish_role", Role.ADMIN)
+    return found
+
+
+def init(app: Flask, settings: Settings) -> None:
     """Guard every route of the app, also those that are added later."""
+    app.secret_key = _secret_key(settings)
+    app.config |= {
+        "SESSION_COOKIE_NAME": "refurbish",
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "SESSION_COOKIE_SECURE": settings.service_url.startswith("https://"),
+        "PERMANENT_SESSION_LIFETIME": sessions.LIFE,
+        "SESSION_REFRESH_EACH_REQUEST": False,
+        "WTF_CSRF_CHECK_DEFAULT": False,
+        "WTF_CSRF_TIME_LIMIT": None,
+        "WTF_CSRF_SSL_STRICT": False,
+    }
+    csrf.init_app(app)
     app.before_request(guard)
 
 
 def guard() -> None:
-    """401 without a valid token, 403 with too small a role; unknown addresses go on to their 404."""
+    """401 without a person, 403 with too small a role, 400 for a form of another site; unknown addresses go on to their 404."""
+    g.person = None
     if request.endpoint is None or request.endpoint in PUBLIC:
         return
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token or len(token) > TOKEN_LIMIT:
+    here = service.current()
+    bearer = _bearer()
+    g.person = _by_token(here, bearer) if bearer is not None else _by_cookie(here)
+    if g.person is None:
+        here.limits.hit("stranger", request.remote_addr or "")
         abort(401)
-    with service.current().workspace.db.read() as session:
-        person = tokens.find(session, token.strip())
-    if person is None:
-        abort(401)
-    if not person.role.covers(NEEDED.get(request.endpoint, Role.ADMIN)):
+    here.limits.hit("person", g.person.name)
+    if not g.person.role.covers(role_of(current_app, request.endpoint)):
         abort(403)
-    g.person = person
+    if bearer is None and request.method not in SAFE:
+        csrf.protect()
+
+
+def _bearer() -> str | None:
+    """What the Authorization header holds; empty if it is no usable token; None without the header."""
+    header = request.headers.get("Authorization")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and len(token) <= TOKEN_LIMIT else ""
+
+
+def _by_token(here: service.Service, token: str) -> Person | None:
+    if not token:
+        return None
+    with here.workspace.db.read() as reading:
+        return tokens.find(reading, token)
+
+
+def _by_cookie(here: service.Service) -> Person | None:
+    key = session.get(COOKIE_KEY)
+    if not isinstance(key, str):
+        return None
+    with here.workspace.db.read() as reading:
+        return sessions.find(reading, key, now=here.workspace.db.now(reading))
+
+
+def _secret_key(settings: Settings) -> bytes:
+    """The setting, or what `home` keeps: made once, so that all processes over one home agree."""
+    given = settings.secret_key.get_secret_value()
+    if given:
+        return given.encode()
+    file = settings.home / KEY_FILE
+    with contextlib.suppress(FileExistsError), open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as made:
+        made.write(secrets.token_bytes(KEY_BYTES))
+    key = file.read_bytes()
+    if len(key) < KEY_BYTES:
+        raise ConfigError(f"{file} holds {len(key)} bytes instead of {KEY_BYTES}; delete it, a new one is made")
+    return key
 
 
 def require_secret(settings: Settings) -> None:

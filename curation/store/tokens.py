@@ -1,46 +1,22 @@
-"""People and their API tokens. A token is shown once; only its sha256 is kept."""
+"""API tokens of people. A token is shown once; only its sha256 is kept."""
 
 import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from curation.errors import InputError, NotFoundError, shorten
+from curation.errors import NotFoundError
+from curation.store import people
+from curation.store.people import Person, Role
 from curation.store.tables import Token, User
 
 PREFIX = "rfb_"
 """Makes a leaked token recognisable to secret scanners."""
 
 TOKEN_BYTES = 32
-NAME_LIMIT = 120
-
-
-class Role(StrEnum):
-    """What a person may do; later ones may do all that earlier ones may."""
-
-    #: decides on listings, sees the queue
-    MODERATOR = "moderator"
-    #: sees runs and models, promotes
-    ENGINEER = "engineer"
-    #: everything
-    ADMIN = "admin"
-
-    def covers(self, needed: "Role") -> bool:
-        """Whether this role may do what `needed` may."""
-        order = list(Role)
-        return order.index(self) >= order.index(needed)
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Whom a token stands for."""
-
-    name: str
-    role: Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +32,18 @@ class Issued:
 
 def create(session: Session, name: str, role: Role, *, now: datetime) -> str:
     """A new token for this person, who is added or given this role. The token is not stored and cannot be shown again."""
-    if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
-        raise InputError(f"name {shorten(name)} is not 1 to {NAME_LIMIT} printable characters; give another")
-    user = session.execute(select(User).where(User.name == name)).scalar_one_or_none()
-    if user is None:
-        user = User(name=name, role=role.value, created_at=now)
-        session.add(user)
-    user.role = role.value
-    session.flush()
+    user = people.put(session, name, role, now=now)
     token = PREFIX + secrets.token_urlsafe(TOKEN_BYTES)
     session.add(Token(user_id=user.id, sha256=_sha256(token), created_at=now))
     return token
 
 
 def find(session: Session, token: str) -> Person | None:
-    """Whom this token stands for; None if it is unknown or revoked."""
+    """Whom this token stands for; None if it is unknown or revoked, or its person was disabled."""
     row = session.execute(
         select(User.name, User.role)
         .join(Token, Token.user_id == User.id)
-        .where(Token.sha256 == _sha256(token), Token.revoked_at.is_(None))
+        .where(Token.sha256 == _sha256(token), Token.revoked_at.is_(None), User.disabled_at.is_(None))
     ).one_or_none()
     return None if row is None else Person(row.name, Role(row.role))
 

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from curation.errors import DatabaseError, NotFoundError
 from curation.store import jobs, tokens
+from curation.store.people import Person, Role
 from curation.store.tables import LabelRow, ListingRow
-from curation.store.tokens import Role
 from curation.store.workspace import Workspace, set_state
 from webhooks import auth, service
 from webhooks.app import create_app
@@ -25,6 +25,13 @@ SHA = "a" * 64
 def client(app: Flask) -> FlaskClient:
     """A client of the service, on each database."""
     return app.test_client()
+
+
+@pytest.fixture
+def ada(client: FlaskClient, workspace: Workspace, now: datetime) -> FlaskClient:
+    """A client whose every request carries a moderator's token."""
+    client.environ_base["HTTP_AUTHORIZATION"] = _token(workspace, Role.MODERATOR, now, "ada")["Authorization"]
+    return client
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_every_route_is_public_by_name_or_asks_for_a_token(light: FlaskClient) -
 
 
 def test_a_new_route_is_closed_and_asks_for_an_admin(sqlite_workspace: Workspace, now: datetime) -> None:
-    """Deny by default: without an entry in NEEDED only an admin gets through."""
+    """Deny by default: without a role of its own only an admin gets through."""
     app = create_app(sqlite_workspace)
     app.add_url_rule("/new", "new", lambda: "open")
     answers = [
@@ -93,7 +100,7 @@ def test_a_second_token_may_change_the_role(workspace: Workspace, now: datetime)
     with workspace.db.write() as session:
         first = tokens.create(session, "ada", Role.MODERATOR, now=now)
         tokens.create(session, "ada", Role.ADMIN, now=now)
-        assert tokens.find(session, first) == tokens.Person("ada", Role.ADMIN)
+        assert tokens.find(session, first) == Person("ada", Role.ADMIN)
         assert tokens.find(session, "rfb_unknown") is None
         with pytest.raises(NotFoundError, match="no valid token 9"):
             tokens.revoke(session, 9, now=now)
@@ -260,46 +267,46 @@ def test_metrics_are_counted_in_the_database(client: FlaskClient, workspace: Wor
         assert line in found
 
 
-# The status page
+# The overview
 
 
-def test_the_first_visit_says_what_to_do(client: FlaskClient) -> None:
+def test_the_first_visit_says_what_to_do(ada: FlaskClient) -> None:
     """An empty database is explained, not shown as an error."""
-    page = client.get("/")
+    page = ada.get("/")
     assert page.status_code == 200 and "refurbish ingest FILE" in page.text and "refurbish labelstudio setup" in page.text
 
 
-def test_the_page_shows_counts_and_never_a_listing(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """It is public: numbers only; hostile text in what it does show is inert."""
+def test_the_page_shows_counts_and_never_a_listing(ada: FlaskClient, workspace: Workspace, now: datetime) -> None:
+    """Numbers only; hostile text in what it does show is inert."""
     with workspace.db.write() as session:
         _label(session, now)
         set_state(session, "labelstudio.project", {"id": 1, "url": 'http://ls.example/"><script>alert(1)</script>'}, now=now)
-    page = client.get("/").text
+    page = ada.get("/").text
     assert "Canary bicycle" not in page and "ref-5711" not in page
     assert re.search(r"seller</th>\s*<td class=\"number\">1</td>", page)
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_only_web_addresses_become_links(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
+def test_only_web_addresses_become_links(ada: FlaskClient, workspace: Workspace, now: datetime) -> None:
     """A javascript: address in the state is not linked."""
     with workspace.db.write() as session:
         set_state(session, "labelstudio.project", {"id": 1, "url": "javascript:alert(1)"}, now=now)
-    assert "javascript:" not in client.get("/").text
+    assert "javascript:" not in ada.get("/").text
 
 
-def test_the_page_is_accessible_in_its_structure(light: FlaskClient) -> None:
+def test_the_page_is_accessible_in_its_structure(ada: FlaskClient) -> None:
     """One h1, landmarks, captions, scoped headers, alternative texts, no inline script or style."""
-    page = light.get("/").text
+    page = ada.get("/").text
     assert page.count("<h1") == 1 and '<main id="main">' in page and '<html lang="en">' in page
     assert page.count("<table") == page.count("<caption") and "<th>" not in page
     assert not re.search(r"<script|\sstyle=|\son\w+=", page)
 
 
-def test_pages_without_database_say_so(light: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_without_database_say_so(ada: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with Retry-After, no traceback."""
-    here = service.of(light.application)
+    here = service.of(ada.application)
     monkeypatch.setattr(type(here.status), "get", lambda *_: (_ for _ in ()).throw(DatabaseError("gone")))
-    answer = light.get("/")
+    answer = ada.get("/")
     assert answer.status_code == 503 and answer.headers["Retry-After"] and "gone" not in answer.text
 
 

@@ -1,4 +1,4 @@
-"""The status page for people at `/`, and the same facts for programs at `/api/v1/status`."""
+"""Is it healthy, and is it getting better: the page at `/`, and the same facts for programs at `/api/v1/status`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,10 @@ from flask import Blueprint, Response, jsonify, render_template
 
 from curation import __version__
 from curation.release import status as release_status
+from curation.store.people import Role
 from curation.store.workspace import get_state, utc_now
 from curation.types import LabelSource, Question
-from webhooks import service
+from webhooks import auth, service
 
 PROJECT_KEY = "labelstudio.project"
 STATES = {
@@ -19,25 +20,27 @@ STATES = {
 }
 """In the order of the page; a state that is not there counts 0."""
 
-blueprint = Blueprint("pages", __name__)
+blueprint = Blueprint("overview", __name__)
 
 
 @blueprint.get("/")
-def home() -> str:
-    """Listings, labels, queues, live model, next retrain; no listing, no name, no secret."""
+@auth.needs(Role.MODERATOR)
+def show() -> str:
+    """Listings, labels, queues, live model, next retrain."""
     found = gathered()
     shown = {**found, **_tables(found), "labels": label_shares(found["labels"]), "version": __version__}
-    return render_template("status.html", **shown)
+    return render_template("overview.html", **shown)
 
 
 @blueprint.get("/api/v1/status")
+@auth.needs(Role.MODERATOR)
 def status() -> Response:
     """What `refurbish status --json` prints, for a token of any role."""
     return jsonify({key: value for key, value in gathered().items() if key not in ("at", "label_studio")})
 
 
 def gathered() -> dict[str, Any]:
-    """Where the loop stands, at most a second old: the page is public and must not be a way to load the database."""
+    """Where the loop stands, at most a second old, however many ask."""
     here = service.current()
 
     def ask() -> dict[str, Any]:
