@@ -1,0 +1,68 @@
+"""A headless Chromium on our own pages: signing in, looking, and what a machine can see of accessibility."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+HAS_BROWSER = bool(CHROMIUM and DRIVER)
+WIDTHS_PX = (1280, 390)
+SCHEMES = ("light", "dark")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser without a window."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "window-size=1280,900"):
+        options.add_argument(f"--{argument}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def sign_in(browser: Any, url: str, name: str, password: str) -> None:
+    """By the form, as a person would."""
+    browser.get(f"{url}/login")
+    browser.find_element("id", "name").send_keys(name)
+    browser.find_element("id", "password").send_keys(password)
+    browser.find_element("css selector", "main button").click()
+
+
+def look(browser: Any, width_px: int, scheme: str) -> None:
+    """As on a screen of this width, in this colour scheme."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
+    size = {"width": width_px, "height": 900, "deviceScaleFactor": 1, "mobile": width_px < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def picture(browser: Any, file: Path) -> None:
+    """The whole page, however long, up to 4,000 pixels."""
+    import base64
+
+    width, height = browser.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 4000), "scale": 1}
+    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_bytes(base64.b64decode(shot["data"]))
+    os.replace(part, file)
+
+
+def pictures(browser: Any, url: str, paths: dict[str, str], folder: Path) -> None:
+    """Each page (name → path) at every width and in every scheme, as ``NAME-1280-light.png``."""
+    for name, path in paths.items():
+        for width_px in WIDTHS_PX:
+            for scheme in SCHEMES:
+                look(browser, width_px, scheme)
+                browser.get(f"{url}{path}")
+                picture(browser, folder / f"{name}-{width_px}-{scheme}.png")
