@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.catalog.scorer import THRESHOLDS, Scorer, Scores
+from curation.catalog.scorer import Scorer, Scores
+from curation.catalog.sidecar import THRESHOLDS
 from curation.quality import flags
 from curation.quality.flags import Compared
 from curation.release import gates

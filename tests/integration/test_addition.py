@@ -14,7 +14,8 @@ from safetensors.torch import save
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from curation.catalog.scorer import THRESHOLDS, Scorer
+from curation.catalog.scorer import Scorer
+from curation.catalog.sidecar import THRESHOLDS
 from curation.errors import InputError, IntegrityError
 from curation.labelstudio import project
 from curation.release import registry

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load
 
 from curation.catalog.features import Featurizer
-from curation.catalog.scorer import ONNX_SUFFIX, SIDECAR_SUFFIX, TOKEN_INPUTS, TOKENIZER, Scorer
+from curation.catalog.scorer import TOKEN_INPUTS, Scorer
+from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.errors import ConfigError, IntegrityError, NotFoundError
 from curation.store.files import FileStore
