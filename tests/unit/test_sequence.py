@@ -191,7 +191,9 @@ def test_only_training_texts_make_the_vocabulary() -> None:
 
 def test_sequences_are_those_of_the_search() -> None:
     """Cells are trained on texts cut as they were when these cells were found."""
-    assert sequence.LENGTHS == architecture.LENGTHS and sequence.tokens_of(config("cells")).width == 64
+    chosen = config("cells")
+    shape = sequence.tokens_of(chosen)
+    assert architecture.Plan(mode=chosen.tokens).tokens == shape and shape.width == 64
 
 
 def changed(**values: object) -> str:
