@@ -278,7 +278,7 @@ def balanced(truth: NDArray[np.bool_], rows: Rows, rng: np.random.Generator) -> 
 @torch.no_grad()
 def answers(detector: Detector, made: data.Table, rows: Rows, hidden: str = "") -> Floats:
     """(n, V) logits of these rows, as if none had the modality that is hidden."""
-    parts = [made.batch(rows[at : at + loop.EVALUATION_BATCH]) for at in range(0, len(rows), loop.EVALUATION_BATCH)]
+    parts = [made.batch(part) for part in data.parts(rows)]
     shown = [without(part, hidden) if hidden else part for part in parts]
     probs = torch.cat([detector.eval().probabilities(detector(part))[1] for part in shown]).numpy().astype(np.float64)
     return np.asarray(logit(np.clip(probs, 1e-7, 1 - 1e-7)))
