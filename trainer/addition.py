@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from curation.catalog import reports
+from curation.catalog import reports, sidecar
 from curation.catalog.features import Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import Scorer
 from curation.errors import InputError
 from curation.release import policy, registry, snapshot
 from curation.release.labels import pages
@@ -121,7 +120,7 @@ def _live(session: Session, workspace: Workspace, plan: Plan) -> Model:
     live = registry.live(session)
     if live is None:
         raise InputError("there is no live model to add a violation to; run `refurbish retrain` first")
-    if plan.name in Scorer.load(workspace.files, live.onnx_sha256, live.sidecar_sha256).violations:
+    if plan.name in sidecar.load(workspace.files, live.onnx_sha256, live.sidecar_sha256)["violations"]:
         raise InputError(f"{live.name} has violation {plan.name!r} already; `refurbish retrain` brings it up to date")
     return live
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from curation.catalog import sidecar as sidecars
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.sidecar import INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS, TOKENIZER
+from curation.catalog.sidecar import INT8, ONNX_SUFFIX, THRESHOLDS, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, NotFoundError, ProbabilityError, shorten
 from curation.store.files import FileStore
@@ -62,12 +62,7 @@ class Scorer:
 
         Raises NotFoundError if a file is gone, IntegrityError if they do not belong together.
         """
-        sidecar = sidecars.read(files.get(sidecar_sha256, SIDECAR_SUFFIX))
-        if sidecar["onnx_sha256"] != onnx_sha256:
-            raise IntegrityError(
-                f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
-                "promote a model whose two files were written together"
-            )
+        sidecar = sidecars.load(files, onnx_sha256, sidecar_sha256)
         tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
         small = sidecars.small(sidecar) if precision == INT8 else None
         if small is None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from curation.errors import IntegrityError, shorten
+from curation.store.files import FileStore
 
 FORMAT = "refurbish-detector-1"
 ONNX_SUFFIX = ".onnx"
@@ -25,6 +26,17 @@ INT8 = "int8"
 delta), and its own thresholds."""
 
 _WANTED = {"format", "features", "classes", "violations", "onnx_sha256"}
+
+
+def load(files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> Mapping[str, Any]:
+    """The sidecar of this model file. Raises NotFoundError if it is gone, IntegrityError if it is another model's."""
+    found = read(files.get(sidecar_sha256, SIDECAR_SUFFIX))
+    if found["onnx_sha256"] != onnx_sha256:
+        raise IntegrityError(
+            f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(found['onnx_sha256'])}, not to {onnx_sha256}; "
+            "promote a model whose two files were written together"
+        )
+    return found
 
 
 def read(data: bytes) -> Mapping[str, Any]:
