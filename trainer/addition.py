@@ -28,15 +28,15 @@ from curation.store import violations
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Question
-from trainer import data, retrain, skeleton
+from trainer import data, retrain, runs, skeleton
 from trainer.addition_judge import Case, Judged, judge
 from trainer.detect import device_words
 from trainer.evaluate import plain
 from trainer.given import Stages
 from trainer.judgement import SKELETON_RUN
 from trainer.known import Known, decided_since, known
-from trainer.retrain import Begun
 from trainer.rows import SnapshotRows, load
+from trainer.runs import Begun
 from trainer.skeleton import Frozen
 
 KIND = "category"
@@ -179,7 +179,7 @@ def _released(
         with stages.stage("release"), workspace.db.write() as session:
             return _conclude(session, workspace, begun, judged, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: no run stays as running
-        retrain.note_failure(workspace, begun, error)
+        runs.note_failure(workspace, begun, error)
         raise
 
 
@@ -204,24 +204,12 @@ def _conclude(
     session: Session, workspace: Workspace, begun: Begun, judged: Judged, stages: Stages, *, now: datetime
 ) -> dict[str, Any]:
     """Model, verdict and run in the caller's transaction; what the report says of them."""
-    verdict = retrain.against_the_live_model(session, begun, judged.verdict)
+    verdict = runs.against_the_live_model(session, begun, judged.verdict)
     found = plain({**judged.report, "gate": verdict.report()})
-    model = registry.add_model(
-        session,
-        run_id=begun.run_id,
-        onnx_sha256=judged.artifact.onnx_sha256,
-        sidecar_sha256=judged.artifact.sidecar_sha256,
-        weights_sha256=judged.artifact.weights_sha256,
-        report=_model_report(begun, found),
-        now=now,
-    )
-    state = "promoted" if verdict.passed else "refused"
-    if verdict.passed:
-        registry.promote(session, model.name, by=BY, reason=verdict.words, now=now, files=workspace.files)
-    n_seconds = time.monotonic() - begun.started_s
-    about = {"run_id": begun.run_id, "model": model.name, "state": state, "words": verdict.words, **found}
-    report = {**about, "snapshot": begun.snapshot_sha256, "seconds": {**stages.seconds, "total": round(n_seconds, 2)}}
-    registry.finish_run(session, begun.run_id, state=state, report=report, n_seconds=n_seconds, now=now)
+    kept = _model_report(begun, found)
+    about = runs.released(session, workspace, begun, judged.artifact, verdict, kept, by=BY, now=now)
+    about |= {"words": verdict.words, **found}
+    runs.ended(session, begun, about, stages, now=now)
     return about
 
 
