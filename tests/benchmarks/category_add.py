@@ -38,11 +38,12 @@ from curation.store.tables import LabelRow, ReviewItem
 from curation.store.workspace import Workspace, utc_now
 from curation.types import VIOLATIONS, LabelSource, Listing, Question, Split
 from tests.benchmarks.detector import _ingest, _refurbish
-from trainer import addition, retrain
-from trainer.addition import Plan
-from trainer.addition_commands import shown
-from trainer.contest import Rival
-from trainer.known import decided_since, known
+from trainer import retrain
+from trainer.addition import addition
+from trainer.addition.addition import Plan
+from trainer.addition.commands import shown
+from trainer.addition.contest import Rival
+from trainer.addition.known import decided_since, known
 from trainer.rows import SnapshotRows
 
 MAX_ROUNDS = 8

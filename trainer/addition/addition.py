@@ -28,16 +28,17 @@ from curation.store import violations
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Question
-from trainer import data, retrain, runs, skeleton
-from trainer.addition_judge import Case, Judged, judge
+from trainer import data, retrain, runs
+from trainer.addition import skeleton
+from trainer.addition.judgement import Case, Judged, judge
+from trainer.addition.known import Known, decided_since, known
+from trainer.addition.skeleton import Frozen
 from trainer.detect import device_words
 from trainer.evaluate import plain
 from trainer.given import Stages
 from trainer.judgement import SKELETON_RUN
-from trainer.known import Known, decided_since, known
 from trainer.rows import SnapshotRows, load
 from trainer.runs import Begun
-from trainer.skeleton import Frozen
 
 KIND = "category"
 BY = "category add"
