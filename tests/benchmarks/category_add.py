@@ -37,7 +37,7 @@ from curation.store.labels import Resolved
 from curation.store.tables import LabelRow, ReviewItem
 from curation.store.workspace import Workspace, utc_now
 from curation.types import VIOLATIONS, LabelSource, Listing, Question, Split
-from tests.benchmarks.detector import _ingest, _refurbish
+from tests.benchmarks.catalog import ingest, refurbish
 from trainer import retrain
 from trainer.addition import addition
 from trainer.addition.addition import Plan
@@ -82,13 +82,13 @@ def main() -> None:
 def prepared(folder: Path, options: argparse.Namespace) -> World:
     """Catalog, ledger and first model without the withheld violation."""
     out, home = folder / "catalog", folder / "home"
-    _refurbish(home, "sample", "--n", str(options.n), "--seed", str(options.seed), "--out", str(out))
+    refurbish(home, "sample", "--n", str(options.n), "--seed", str(options.seed), "--out", str(out))
     policy = tuple(name for name in VIOLATIONS if name != options.violation)
     with (out / "listings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     reported = [row["id"] for row in rows if options.violation in row["flags"].split("|")]
     _without(out / "listings.csv", rows, options.violation)
-    _ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
+    ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
     file = folder / "reports.csv"
     file.write_text("ref,reason\n" + "".join(f"{ref},reported\n" for ref in reported), encoding="utf-8")
     usual = {"violations": policy, "seed": options.seed, "n_folds": 2, "train": ONE_THREAD}
