@@ -130,7 +130,7 @@ def _cells(found: float | None, usual: float, digits: int) -> tuple[str, str]:
 def eager(network: Exportable, inputs: Inputs) -> tuple[NDArray[Any], NDArray[Any]]:
     """PyTorch's answer, operation by operation."""
     with torch.inference_mode():
-        category, violation = network(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        category, violation, _ = network(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     return category.numpy(), violation.numpy()
 
 
