@@ -1,6 +1,5 @@
 """Every page in a real browser, over a loop that has run for weeks: accessible, light, steady, and hostile text inert."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 from tests import browser as look_at
 from tests import pages_world
 from tests.serving import Served, served
+from tests.visitor import Visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not look_at.HAS_BROWSER, reason="needs chromium and chromedriver")]
 
@@ -36,30 +36,10 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(browser: Any, service: Served) -> dict[str, str]:
-    """One address of each kind of page that a person reaches by links: kind → path."""
+    """One address of each kind of page that a person reaches by links; the browser is signed in."""
     url = f"http://127.0.0.1:{service.port}"
     look_at.sign_in(browser, url, "admin", pages_world.PASSWORD)
-    found: dict[str, str] = {}
-    waiting = ["/", "/account"]
-    while waiting:
-        path = waiting.pop(0)
-        if _kind(path) in found:
-            continue
-        found[_kind(path)] = path
-        browser.get(url + path)
-        links = [link.get_attribute("href") for link in browser.find_elements("css selector", "a[href]")]
-        waiting += [link[len(url) :].partition("#")[0] for link in links if link.startswith(f"{url}/") and not _is_file(link)]
-    return found
-
-
-def _kind(path: str) -> str:
-    """`/runs/2?x=1` and `/runs/3` are one kind of page."""
-    parts = path.partition("?")[0].strip("/").split("/")
-    return "/".join([parts[0], *(re.sub(r".*\d.*", "#", part) for part in parts[1:3])])
-
-
-def _is_file(link: str) -> bool:
-    return any(part in link for part in ("as=csv", "as=json", "/media/", "/metrics", "/static/", "/download", "/api/"))
+    return Visitor(url, "admin", pages_world.PASSWORD).pages()
 
 
 def test_every_page_is_accessible_light_and_steady(browser: Any, service: Served, pages: dict[str, str]) -> None:
