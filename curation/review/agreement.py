@@ -72,9 +72,7 @@ def _answers(session: Session) -> Iterator[Any]:
 
 def _vote(row: AnnotationRow, renames: dict[str, str]) -> Vote:
     value = row.value or ""
-    return Vote(
-        row.annotator, renames.get(value, value), row.at, Origin(row.origin), row.lead_time_s, row.ground_truth, row.id
-    )
+    return Vote(row.annotator, renames.get(value, value), row.at, Origin(row.origin), row.lead_time_s, row.ground_truth, row.id)
 
 
 def _count(found: dict[tuple[str, Question], _Tally], question: Question, votes: list[Vote]) -> None:

@@ -108,7 +108,11 @@ def load(session: Session) -> Insight | None:
 
 
 def _model_view(workspace: Workspace, catalog: Judged) -> ModelView:
-    wrong, broad, history = noise.report(workspace, catalog), breadth.report(workspace, catalog), periods.history(catalog, By.MONTH)
+    wrong, broad, history = (
+        noise.report(workspace, catalog),
+        breadth.report(workspace, catalog),
+        periods.history(catalog, By.MONTH),
+    )
     return ModelView(
         catalog.run_id,
         wrong.overall,

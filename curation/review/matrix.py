@@ -100,7 +100,7 @@ def _cells(branch: str, pairs: Sequence[Pair], expected: Sequence[Expected] | No
     for (given, _), n in audited.items():
         of_row[given] += n
     guessed, sizes = _guessed(branch, expected)
-    keys = {key for key in counts} | set(guessed or ())
+    keys = set(counts) | set(guessed or ())
     cells = [
         Cell(
             *key,
@@ -115,9 +115,7 @@ def _cells(branch: str, pairs: Sequence[Pair], expected: Sequence[Expected] | No
     return tuple(sorted(cells, key=lambda cell: (-cell.n, -(cell.n_expected or 0.0), cell.given, cell.true)))
 
 
-def _guessed(
-    branch: str, expected: Sequence[Expected] | None
-) -> tuple[dict[tuple[str, str], float] | None, Mapping[str, int]]:
+def _guessed(branch: str, expected: Sequence[Expected] | None) -> tuple[dict[tuple[str, str], float] | None, Mapping[str, int]]:
     """Expected listings of each cell, and listings of each row; what is not known to leave a child stays in it."""
     if expected is None:
         return None, {}

@@ -32,14 +32,15 @@ class Found:
 
 def by_ref(session: Session, start: str, *, limit: int) -> list[Found]:
     """Listings whose ref begins so (case matters), in the order of refs."""
-    query = select(*COLUMNS).where(*_between(session, ListingRow.ref, start)).order_by(ListingRow.ref)
+    query = select(*COLUMNS).where(*_between(session, ListingRow.ref, start, start + LAST)).order_by(ListingRow.ref)
     return [found(row) for row in session.execute(query.limit(limit))]
 
 
 def by_title(session: Session, start: str, *, limit: int) -> list[Found]:
     """Listings whose title begins so, in capitals or not, by title; its first 64 characters count."""
-    words = func.lower(start[:TITLE_START])
-    query = select(*COLUMNS).where(*_between(session, ListingRow.title_start, words))
+    words = start[:TITLE_START]
+    between = _between(session, ListingRow.title_start, func.lower(words), func.lower(words + LAST))
+    query = select(*COLUMNS).where(*between)
     return [found(row) for row in session.execute(query.order_by(ListingRow.title_start, ListingRow.id).limit(limit))]
 
 
@@ -58,9 +59,8 @@ def found(row: Any) -> Found:
     return Found(row.id, row.ref, row.title, row.n_chars, tuple(Photo(**photo) for photo in row.images))
 
 
-def _between(session: Session, column: Any, start: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """From `start` to whatever begins with it, byte by byte whatever the database's language is."""
-    end = start.concat(LAST) if isinstance(start, ColumnElement) else start + LAST
+def _between(session: Session, column: Any, start: Any, end: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Byte by byte, whatever the database's language is."""
     if session.get_bind().dialect.name == "postgresql":
         return column.op("~>=~", is_comparison=True)(start), column.op("~<~", is_comparison=True)(end)
     return column >= start, column < end

@@ -142,7 +142,7 @@ def _cells(matrix: Matrix, question: Question) -> Table:
     columns = [Column("given", "Given"), Column("true", "True"), Column("n", "Decided", "number", "address")]
     columns += [Column(*one) for one in figures.columns("audit", "Of given, audit sample")]
     if question is Question.CATEGORY:
-        columns += [Column("n_model", "Expected by the model", "score")]
+        columns += [Column("n_model", "Expected by the model", "number")]
         columns += [Column(*one) for one in figures.columns("model", "Of given, by the model")]
     every = [_cell(cell, matrix.branch, question) for cell in matrix.cells]
     wrong = [_cell(cell, matrix.branch, question) for cell in matrix.cells if cell.is_wrong]
@@ -203,7 +203,7 @@ def _value(cell: Cell, sample: str, n_of: Mapping[str, int]) -> float | None:
 
 
 def _months(months: Sequence[Month]) -> Table:
-    columns = [Column("month", "Month"), Column("n", "Listings", "number")]
+    columns = [Column("month", "Month", "estimate"), Column("n", "Listings", "number")]
     for name, title in MONTHLY.items():
         columns += [Column(*one) for one in figures.columns(name, title)]
     columns.append(Column("drifts", "Clearly worse than before"))
@@ -237,7 +237,7 @@ def _breadth(model: ModelView, branch: str) -> Table:
         Column("category", "Category"),
         Column("n", "Listings", "number"),
         Column("state", "Breadth"),
-        Column("could_be", "Could be one of", "score"),
+        Column("could_be", "Could be one of", "number"),
         *(Column(*one) for one in figures.columns("elsewhere", "Looks like another")),
         Column("confused_with", "Confused with", "words"),
     ]
@@ -324,6 +324,6 @@ def _joined(columns: Sequence[Column]) -> Iterator[Column]:
     parts = {f"{name.removesuffix('_s')}{part}" for name in names for part in PARTS}
     for column in columns:
         if column.key in names:
-            yield Column(f"{column.key.removesuffix('_s')}_words", column.title.removesuffix(", s"))
+            yield Column(f"{column.key.removesuffix('_s')}_words", column.title.removesuffix(", s"), "estimate")
         elif column.key not in parts:
             yield column
