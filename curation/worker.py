@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from curation import console, telemetry
 from curation.errors import DatabaseError, RefurbishError, StaleLease
+from curation.review import insight_schedule
 from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import ReviewItem
@@ -32,6 +33,7 @@ HANDLERS = {
     "reconcile": "curation.labelstudio.reconcile:handle",
     "push": "curation.labelstudio.push:handle",
     "refresh": "curation.labelstudio.refresh:handle",
+    "insight": "curation.review.insight:handle",
     "retrain": "trainer.retrain:handle",
 }
 PRUNE_AFTER = timedelta(days=7)
@@ -168,8 +170,10 @@ def handler(kind: str) -> Handler:
 
 
 def schedule(workspace: Workspace) -> None:
-    """Enqueue what is due by the clock: reconciliation with Label Studio."""
+    """Enqueue what is due by the clock: figures for the pages, reconciliation with Label Studio."""
     settings = workspace.settings
+    with workspace.db.write() as session:
+        insight_schedule.consider(session, now=workspace.db.now(session))
     if not settings.label_studio_url:
         return
     with workspace.db.write() as session:
