@@ -32,6 +32,7 @@ HANDLERS = {
     "reconcile": "curation.labelstudio.reconcile:handle",
     "push": "curation.labelstudio.push:handle",
     "refresh": "curation.labelstudio.refresh:handle",
+    "export": "curation.release.export_job:handle",
     "retrain": "trainer.retrain:handle",
 }
 PRUNE_AFTER = timedelta(days=7)

@@ -19,6 +19,7 @@ from curation.catalog.features import FeatureConfig
 from curation.errors import StaleLease
 from curation.release import policy, registry, snapshot
 from curation.release.gates import Check, Verdict
+from curation.release.promotion import LIVE
 from curation.release.registry import Model
 from curation.review import probabilities, repair, suspects
 from curation.review.repair import Plan
@@ -37,9 +38,6 @@ from trainer.search.gradients import answering
 KIND = "retrain"
 BY = "retrain"
 AGAIN = "run it again; a process that lost its GPU seldom gets it back, so start the worker anew if that fails too"
-LIVE = "release.live"
-"""Two runs do not release at once."""
-
 log = telemetry.logger("retrain")
 
 

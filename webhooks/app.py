@@ -18,7 +18,7 @@ from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, receive, service, tables
-from webhooks.pages import account, overview
+from webhooks.pages import account, exports, models, overview, runs
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -86,8 +86,8 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, account.blueprint, overview.blueprint):
-        app.register_blueprint(blueprint)
+    for room in (receive, media, health, account, overview, runs, models, exports):
+        app.register_blueprint(room.blueprint)
     app.after_request(_finish)
     app.context_processor(_shared)
     app.register_error_handler(HTTPException, _on_http)

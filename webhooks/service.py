@@ -11,12 +11,14 @@ from flask import Flask, current_app
 
 from curation.store.db import Database
 from curation.store.workspace import Workspace
+from webhooks.behind import Behind
 from webhooks.limits import Limits
 from webhooks.metrics import Metrics
 from webhooks.writer import BatchWriter
 
 EXTENSION = "refurbish"
 STATUS_AGE_S = 1.0
+TRENDS_AGE_S = 10.0
 
 
 class Recent:
@@ -43,17 +45,21 @@ class Service:
     workspace: Workspace
     writer: BatchWriter
     metrics: Metrics
-    status: Recent
+    status: Behind
+    trends: Behind
     limits: Limits
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Service":
         """Start the writer. Call it in the process that serves, never before a fork."""
         writer_db = Database(workspace.settings.url, busy_timeout_s=workspace.settings.webhook_wait_s)
-        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), Recent(STATUS_AGE_S), Limits(workspace.settings))
+        recent = Behind(STATUS_AGE_S), Behind(TRENDS_AGE_S)
+        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), *recent, Limits(workspace.settings))
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""
+        self.status.close()
+        self.trends.close()
         self.writer.close()
         self.writer.db.dispose()
 
