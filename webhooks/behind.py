@@ -19,8 +19,8 @@ REST = 10
 class Behind:
     """Asked by one thread at a time, at most once in `age_s` seconds. Only the first answer waits for as long as it takes."""
 
-    def __init__(self, age_s: float, *, wait_s: float = WAIT_S) -> None:
-        self.age_s, self.wait_s = age_s, wait_s
+    def __init__(self, age_s: float, *, wait_s: float = WAIT_S, rest: float = REST) -> None:
+        self.age_s, self.wait_s, self.rest = age_s, wait_s, rest
         self._lock = threading.Lock()
         self._asking: Future[Value] | None = None
         self._value: Value | None = None
@@ -61,5 +61,5 @@ class Behind:
         with self._lock:
             now_s = time.monotonic()
             self._value, self._asking = value, None
-            self._until_s = now_s + max(self.age_s, REST * (now_s - began_s))
+            self._until_s = now_s + max(self.age_s, self.rest * (now_s - began_s))
         answer.set_result(value)

@@ -41,11 +41,15 @@ def between(before: Path, after: Path) -> Iterator[Change]:
             yield Change(ADDED, str(new["ref"]))
             new = next(news, None)
         else:
-            yield from _relabelled(old, new)
+            yield from _compared(old, new)
             old, new = next(olds, None), next(news, None)
 
 
-def _relabelled(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+def _compared(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
+    if old["ref"] != new["ref"]:  # SQLite gives the id of a listing that was erased to the next one
+        yield Change(REMOVED, str(old["ref"]))
+        yield Change(ADDED, str(new["ref"]))
+        return
     for question in Question:
         name, source = question.value, f"{question}_source"
         if old[name] != new[name]:

@@ -149,7 +149,8 @@ def add_model(
 
 def by_name(session: Session, name: str) -> Model:
     """The model with this name. Raises NotFoundError."""
-    row = session.execute(select(ModelVersion).where(ModelVersion.name == name)).scalar_one_or_none()
+    is_storable = "\x00" not in name
+    row = session.execute(select(ModelVersion).where(ModelVersion.name == name)).scalar_one_or_none() if is_storable else None
     if row is None:
         raise NotFoundError(f"model {shorten(name)} is not known; see `refurbish models`")
     return _as_model(row)

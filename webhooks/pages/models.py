@@ -52,7 +52,7 @@ def show(name: str) -> str | Response:
         with here.workspace.db.read() as session:
             model, live = registry.by_name(session, name), registry.live(session)
             log = registry.releases(session, limit=LOG_SHOWN, model=name)
-    except (NotFoundError, InputError):
+    except NotFoundError:
         told.stop(404, f"There is no model {name[:80]!r}. The page Models lists all there are.")
     return tables.page(
         "model.html",
