@@ -32,10 +32,7 @@ class Behind:
             before = self._value
             if before is not None and time.monotonic() < self._until_s:
                 return before
-            if self._asking is None:
-                self._asking = Future()
-                threading.Thread(target=self._ask, args=(ask, self._asking), daemon=True).start()
-            asking = self._asking
+            asking = self._asking or self._begin(ask)
         try:
             return asking.result(None if before is None else self.wait_s)
         except TimeoutError:
@@ -43,11 +40,22 @@ class Behind:
                 raise
             return before
 
+    def ahead(self, ask: Callable[[], Value]) -> None:
+        """Begin to ask, before anybody wants the value."""
+        with self._lock:
+            if self._asking is None:
+                self._begin(ask)
+
     def close(self) -> None:
         """Wait for what is being asked."""
         asking = self._asking
         if asking is not None:
             asking.exception()
+
+    def _begin(self, ask: Callable[[], Value]) -> Future[Value]:
+        asking = self._asking = Future()
+        threading.Thread(target=self._ask, args=(ask, asking), daemon=True).start()
+        return asking
 
     def _ask(self, ask: Callable[[], Value], answer: Future[Value]) -> None:
         began_s = time.monotonic()

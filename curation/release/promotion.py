@@ -39,7 +39,7 @@ def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str)
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         registry.promote(session, wanted, by=by, reason=reason, now=now, files=workspace.files)
-        _refresh(session, workspace)
+        refresh_suggestions(session, workspace)
     return Changed(wanted, f"{wanted} is live now.")
 
 
@@ -52,7 +52,7 @@ def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Change
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         model = registry.rollback(session, by=by, reason=reason, now=now, files=workspace.files)
-        _refresh(session, workspace)
+        refresh_suggestions(session, workspace)
     return Changed(model.name, f"{model.name} is live again.")
 
 
@@ -79,7 +79,7 @@ def _checked(reason: str) -> str:
     return reason
 
 
-def _refresh(session: Session, workspace: Workspace) -> None:
-    """Moderators must not go on seeing the suggestions from before."""
+def refresh_suggestions(session: Session, workspace: Workspace) -> None:
+    """Moderators must not go on seeing the suggestions from before: with Label Studio connected, enqueue their renewal."""
     if workspace.settings.label_studio_url:
         jobs.enqueue(session, "refresh", {}, key="refresh", now=workspace.db.now(session))

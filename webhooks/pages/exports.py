@@ -121,14 +121,14 @@ def _found(export_id: int) -> Export:
 def _listed(session: Session, found: Sequence[Export]) -> Table:
     columns = [
         Column("id", "Export", link="link"),
-        Column("created_at", "Asked for", "moment"),
-        Column("by", "By"),
-        Column("format", "Format"),
         Column("state", "State"),
+        Column("format", "Format"),
         Column("n_listings", "Listings", "number"),
         Column("added", "Added", "number"),
         Column("relabelled", "Relabelled", "number"),
         Column("removed", "Removed", "number"),
+        Column("created_at", "Asked for", "moment"),
+        Column("by", "By"),
         Column("error", "Remark", "words"),
     ]
     return Table(

@@ -10,7 +10,7 @@ from curation.release import status as release_status
 from curation.release import trends
 from curation.store import jobs
 from curation.store.people import Role
-from curation.store.workspace import get_state, utc_now
+from curation.store.workspace import Workspace, get_state, utc_now
 from curation.types import LabelSource, Question
 from webhooks import auth, service, tables
 from webhooks.pages import overview_tables
@@ -59,35 +59,41 @@ def status() -> Response:
 def gathered() -> dict[str, Any]:
     """Where the loop stands, a second old where counting is quick, and counted behind the answer where it is not."""
     here = service.current()
-
-    def ask() -> dict[str, Any]:
-        with here.workspace.db.read() as session:
-            found = release_status.gather(session, here.workspace.settings, now=here.workspace.db.now(session))
-            project = get_state(session, PROJECT_KEY) or {}
-        return found | {"at": utc_now(), "label_studio": _http(project.get("url") or here.workspace.settings.label_studio_url)}
-
-    return here.status.get(ask)
+    return here.status.get(lambda: _standing(here.workspace))
 
 
 def developed() -> dict[str, Any]:
     """How the loop went over time; as `gathered`, at longer intervals."""
     here = service.current()
+    return here.trends.get(lambda: _trends(here.workspace))
 
-    def ask() -> dict[str, Any]:
-        with here.workspace.db.read() as session:
-            now = here.workspace.db.now(session)
-            return {
-                "noise": trends.noise_by_week(session, now=now),
-                "corrections": trends.corrections_by_day(session, now=now),
-                "hooks": trends.hooks_by_day(session, now=now),
-                "waiting": trends.waiting(session),
-                "releases": trends.went_live(session),
-                "dead": jobs.newest(session, state="dead", limit=DEAD_SHOWN),
-                "now": now,
-                "at": utc_now(),
-            }
 
-    return here.trends.get(ask)
+def count_ahead(here: service.Service) -> None:
+    """Begin to count what the first visitor would have to wait for."""
+    here.status.ahead(lambda: _standing(here.workspace))
+    here.trends.ahead(lambda: _trends(here.workspace))
+
+
+def _standing(workspace: Workspace) -> dict[str, Any]:
+    with workspace.db.read() as session:
+        found = release_status.gather(session, workspace.settings, now=workspace.db.now(session))
+        project = get_state(session, PROJECT_KEY) or {}
+    return found | {"at": utc_now(), "label_studio": _http(project.get("url") or workspace.settings.label_studio_url)}
+
+
+def _trends(workspace: Workspace) -> dict[str, Any]:
+    with workspace.db.read() as session:
+        now = workspace.db.now(session)
+        return {
+            "noise": trends.noise_by_week(session, now=now),
+            "corrections": trends.corrections_by_day(session, now=now),
+            "hooks": trends.hooks_by_day(session, now=now),
+            "waiting": trends.waiting(session),
+            "releases": trends.went_live(session),
+            "dead": jobs.newest(session, state="dead", limit=DEAD_SHOWN),
+            "now": now,
+            "at": utc_now(),
+        }
 
 
 def label_shares(labels: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:

@@ -13,16 +13,16 @@ from webhooks.charts import Point, Series
 from webhooks.tables import Column, Table
 
 ADVICE = {
-    "ingest": "A delivery could not be applied: see refurbish inbox list --state quarantined, then revive the job.",
-    "reconcile": "Label Studio could not be read: run refurbish labelstudio doctor, then revive the job.",
-    "push": "Tasks could not be sent: run refurbish labelstudio doctor, then revive the job.",
-    "refresh": "Suggestions could not be replaced: run refurbish labelstudio doctor, then revive the job.",
-    "retrain": "Look at the failed run on the page Runs, mend its cause, then revive the job.",
-    "export": "Mend what the error says, then make another on the page Exports; this job needs no reviving.",
+    "ingest": "A delivery could not be applied: see refurbish inbox list --state quarantined. Then",
+    "reconcile": "Label Studio could not be read: run refurbish labelstudio doctor. Then",
+    "push": "Tasks could not be sent: run refurbish labelstudio doctor. Then",
+    "refresh": "Suggestions could not be replaced: run refurbish labelstudio doctor. Then",
+    "retrain": "Look at the failed run on the page Runs, mend its cause. Then",
+    "export": "Mend what the error says, then make another on the page Exports, which is as good as",
 }
 """By kind of job."""
 
-USUAL_ADVICE = "Mend what the error says, then revive the job."
+USUAL_ADVICE = "Mend what the error says. Then"
 QUEUE_WORDS = {
     "waiting": "waiting to be sent to Label Studio",
     "pushed": "in Label Studio, not answered yet",
@@ -124,7 +124,7 @@ def _dead(rows: Sequence[Any]) -> Table:
             "kind": row.kind,
             "finished_at": row.finished_at,
             "error": row.error,
-            "todo": f"{ADVICE.get(row.kind, USUAL_ADVICE)} To revive it: refurbish jobs revive {row.id}",
+            "todo": f"{ADVICE.get(row.kind, USUAL_ADVICE)} refurbish jobs revive {row.id}",
         }
         for row in rows
     ]

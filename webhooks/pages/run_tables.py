@@ -12,6 +12,7 @@ from webhooks import charts
 from webhooks.charts import Point, Series
 from webhooks.tables import Column, Table
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
 STAGES = {
     "read": "read the snapshot",
     "features": "make features",
@@ -56,7 +57,8 @@ def duration(seconds: float | None) -> str | None:
     """Seconds in words."""
     if seconds is None:
         return None
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    size, unit = (1, "s") if seconds < 120 else (60, "min") if seconds < 7200 else (3600, "h")
+    return f"{seconds / size:.0f}{NO_BREAK}{unit}"
 
 
 def _checks(view: RunView) -> Table:

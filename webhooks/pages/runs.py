@@ -63,7 +63,7 @@ def _listed(session: Session, found: list[Run]) -> Table:
         Column("started_at", "Began", "moment"),
         Column("state", "Ended"),
         Column("kind", "Kind"),
-        Column("trigger", "Why it ran", "words"),
+        Column("trigger", "Why it ran"),
         Column("corrections", "Corrections", "number"),
         Column("took", "Took"),
         Column("value", "Right", "share"),
