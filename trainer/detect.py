@@ -155,6 +155,7 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "epochs": fitted.n_epochs,
         "best_epoch": fitted.best_epoch,
         "losses": [round(value, 4) for value in fitted.losses],
+        "train_losses": [round(value, 4) for value in fitted.trained],
         "temperature": fitted.temperature,
         "batch_parts": fitted.n_parts,
         "validation_agreement": agreement,

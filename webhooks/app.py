@@ -18,7 +18,7 @@ from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, receive, service, tables
-from webhooks.pages import account, listing, overview, quality, suspects
+from webhooks.pages import account, exports, listing, models, overview, quality, runs, suspects
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -86,7 +86,7 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for room in (receive, media, health, account, overview, quality, suspects, listing):
+    for room in (receive, media, health, account, overview, quality, suspects, listing, runs, models, exports):
         app.register_blueprint(room.blueprint)
     app.after_request(_finish)
     app.context_processor(_shared)

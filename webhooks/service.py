@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from curation.store.db import Database
 from curation.store.workspace import Workspace
+from webhooks.behind import Behind
 from webhooks.kept import Keeper
 from webhooks.limits import Limits
 from webhooks.metrics import Metrics
@@ -18,6 +19,7 @@ from webhooks.writer import BatchWriter
 
 EXTENSION = "refurbish"
 STATUS_AGE_S = 1.0
+TRENDS_AGE_S = 10.0
 
 
 class Recent:
@@ -44,7 +46,8 @@ class Service:
     workspace: Workspace
     writer: BatchWriter
     metrics: Metrics
-    status: Recent
+    status: Behind
+    trends: Behind
     limits: Limits
     keeper: Keeper
 
@@ -52,11 +55,13 @@ class Service:
     def open(cls, workspace: Workspace) -> "Service":
         """Start the writer. Call it in the process that serves, never before a fork."""
         writer_db = Database(workspace.settings.url, busy_timeout_s=workspace.settings.webhook_wait_s)
-        limits = Limits(workspace.settings)
-        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), Recent(STATUS_AGE_S), limits, Keeper())
+        recent = Behind(STATUS_AGE_S), Behind(TRENDS_AGE_S)
+        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), *recent, Limits(workspace.settings), Keeper())
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""
+        self.status.close()
+        self.trends.close()
         self.writer.close()
         self.writer.db.dispose()
 

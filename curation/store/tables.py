@@ -340,7 +340,7 @@ class Report(Base):
 
 
 class ExportRow(Base):
-    """A dataset written for download. `state`: making, ready, failed. `manifest`: files with sha256 and bytes, counts."""
+    """A dataset written for download. `state`: making, ready, failed, deleted. `manifest`: its files, and what changed."""
 
     __tablename__ = "export"
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -12,6 +12,9 @@ TITLES = {
     "quality.show": "Label quality",
     "suspects.show": "Doubted labels",
     "listing.find": "Listings",
+    "runs.index": "Runs",
+    "models.index": "Models",
+    "exports.index": "Exports",
 }
 """Endpoint → its name in the navigation, in that order; a page is shown to those who may open it."""
 
