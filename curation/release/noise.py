@@ -38,7 +38,7 @@ def audit_refs(session: Session, question: Question = Question.CATEGORY) -> set[
 
 def audited_violations(session: Session) -> list[tuple[str, ...]]:
     """What moderators found in each decided listing of the audit sample: its violations, none or several."""
-    return [split_violations(value) for _, value in _audited(session, Question.VIOLATION)]
+    return [split_violations(value) for *_, value in _audited(session, Question.VIOLATION)]
 
 
 def _audited(session: Session, question: Question) -> Iterator[tuple[str | None, str]]:

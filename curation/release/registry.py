@@ -112,9 +112,12 @@ def run(session: Session, run_id: int) -> Run:
     return _as_run(row)
 
 
-def runs(session: Session, *, limit: int = 50) -> list[Run]:
-    """The newest runs, newest first."""
-    return [_as_run(row) for row in session.execute(select(RunRow).order_by(RunRow.id.desc()).limit(limit)).scalars()]
+def runs(session: Session, *, limit: int = 50, before: int | None = None) -> list[Run]:
+    """The newest runs, newest first; with `before`, those older than the run with this id."""
+    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(RunRow.id < before)
+    return [_as_run(row) for row in session.execute(query).scalars()]
 
 
 def add_model(

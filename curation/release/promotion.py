@@ -1,0 +1,83 @@
+"""Another model goes live because somebody says so, only while the live one still is the one they saw."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from curation.errors import InputError
+from curation.release import registry
+from curation.store import jobs
+from curation.store.workspace import Workspace, lock_state
+
+LIVE = "release.live"
+"""The lock under which the live model is compared and changed."""
+
+REASON_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """`live` is the live model afterwards. Not `done`: nothing was changed, another change came first or it is live already."""
+
+    done: bool
+    live: str | None
+    words: str
+
+
+def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str) -> Changed:
+    """Make the model live if `seen` (a name, or empty for none) still is.
+
+    Raises InputError on a missing or too long reason, NotFoundError on an unknown model or one whose files are gone.
+    """
+    reason = _checked(reason)
+    with workspace.db.write() as session:
+        live = _live(session)
+        wanted = registry.by_name(session, name).name
+        if live == wanted:
+            return Changed(False, live, f"{wanted} is live already; nothing was changed.")
+        if live != (seen or None):
+            return _overtaken(seen, live)
+        now = workspace.db.now(session)
+        registry.promote(session, wanted, by=by, reason=reason, now=now, files=workspace.files)
+        _refresh(session, workspace)
+    return Changed(True, wanted, f"{wanted} is live now.")
+
+
+def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Changed:
+    """Make the model before the live one live again if `seen` still is. Raises as `promote`, and InputError if there is none."""
+    reason = _checked(reason)
+    with workspace.db.write() as session:
+        live = _live(session)
+        if live != (seen or None):
+            return _overtaken(seen, live)
+        now = workspace.db.now(session)
+        model = registry.rollback(session, by=by, reason=reason, now=now, files=workspace.files)
+        _refresh(session, workspace)
+    return Changed(True, model.name, f"{model.name} is live again.")
+
+
+def _live(session: Session) -> str | None:
+    lock_state(session, LIVE)
+    found = registry.live(session)
+    return None if found is None else found.name
+
+
+def _overtaken(seen: str, live: str | None) -> Changed:
+    words = (
+        f"Nothing was changed: your page showed {seen or 'no model'} as live, but meanwhile {live or 'no model'} is. "
+        "Look at the release log below, then decide again."
+    )
+    return Changed(False, live, words)
+
+
+def _checked(reason: str) -> str:
+    reason = " ".join(reason.split())
+    if not 0 < len(reason) <= REASON_LIMIT:
+        raise InputError(f"a reason has 1 to {REASON_LIMIT} characters, this one {len(reason)}; say why, it stays in the log")
+    return reason
+
+
+def _refresh(session: Session, workspace: Workspace) -> None:
+    """Moderators must not go on seeing the suggestions from before."""
+    if workspace.settings.label_studio_url:
+        jobs.enqueue(session, "refresh", {}, key="refresh", now=workspace.db.now(session))
