@@ -19,7 +19,7 @@ from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, receive, service, tables
 from webhooks.api import routes as api
-from webhooks.pages import account, overview
+from webhooks.pages import account, overview, reports
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -87,7 +87,15 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, account.blueprint, overview.blueprint, api.blueprint):
+    for blueprint in (
+        receive.blueprint,
+        media.blueprint,
+        health.blueprint,
+        account.blueprint,
+        overview.blueprint,
+        reports.blueprint,
+        api.blueprint,
+    ):
         app.register_blueprint(blueprint)
     app.after_request(_finish)
     app.teardown_request(lambda _: structlog.contextvars.clear_contextvars())

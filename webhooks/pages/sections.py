@@ -7,7 +7,7 @@ from flask import current_app
 from curation.store.people import Role
 from webhooks import auth
 
-TITLES = {"overview.show": "Overview"}
+TITLES = {"overview.show": "Overview", "reports.show": "Reports"}
 """Endpoint → its name in the navigation, in that order; a page is shown to those who may open it."""
 
 
