@@ -80,10 +80,13 @@ def doctor(session: console.Session, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-@console.command("completion", example='eval "$(refurbish completion bash)"')
+@console.command("completion", example="refurbish completion bash")
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str, as_json: bool) -> None:
-    """Print what makes this shell complete commands and options; put it where the shell reads it at its start."""
+    """Print what makes this shell complete commands and options.
+
+    In ~/.bashrc: eval "$(refurbish completion bash)"; zsh and fish read it where they start in the same way.
+    """
     made = get_completion_class(shell)
     root = click.get_current_context().find_root()
     if made is None:

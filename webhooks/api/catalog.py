@@ -7,14 +7,11 @@ from curation.store.people import Role
 from curation.types import Question
 from webhooks import service
 from webhooks.api import cursors
-from webhooks.api.contract import Operation, operation
-from webhooks.api.models import (
+from webhooks.api.answers import (
     Change,
     ChangesAnswer,
-    ChangesQuery,
     Label,
     LabelsAnswer,
-    LabelsQuery,
     ListingAnswer,
     ListingLabels,
     ReasonAnswer,
@@ -22,8 +19,9 @@ from webhooks.api.models import (
     StoredPhoto,
     SuspectAnswer,
     SuspectsAnswer,
-    SuspectsQuery,
 )
+from webhooks.api.contract import Operation, operation
+from webhooks.api.models import ChangesQuery, LabelsQuery, SuspectsQuery
 
 
 @operation(

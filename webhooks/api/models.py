@@ -1,6 +1,5 @@
-"""What the API takes and gives, as pydantic models: the contract that the OpenAPI document shows."""
+"""What the API takes, as pydantic models: queries and bodies, and the shape of every refusal."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
@@ -48,9 +47,6 @@ class Page(Given):
 Question = Literal["category", "violation"]
 
 
-# Score a listing
-
-
 class GivenPhoto(Given):
     """A photo: its bytes (JPEG, PNG or WebP) in base64, or the sha256 of one that is stored here."""
 
@@ -70,86 +66,10 @@ class ScoreRequest(Given):
     top: int = Field(5, ge=1, le=100, description="how many categories to name")
 
 
-class ScoredCategory(Answer):
-    """A category and how likely it is."""
-
-    category: str
-    probability: float = Field(ge=0, le=1)
-
-
-class ScoredViolation(Answer):
-    """A violation, how likely it is, and whether it is flagged."""
-
-    violation: str
-    probability: float = Field(ge=0, le=1)
-    threshold: float | None = Field(description="flagged from this probability on; null: nothing was certified, never flagged")
-    flagged: bool
-
-
-class ScoreAnswer(Answer):
-    """What the live model says."""
-
-    model: str
-    category: str
-    categories: list[ScoredCategory] = Field(description="the likeliest first")
-    violations: list[ScoredViolation] = Field(description="the likeliest first")
-
-
-# Listings, labels, suspects
-
-
-class StoredPhoto(Answer):
-    """A stored photo; it is served at /media/<sha256>.jpg."""
-
-    sha256: str
-    width_px: int
-    height_px: int
-
-
-class Label(Answer):
-    """The label in force for one question."""
-
-    question: Question
-    value: str = Field(description="a category's path; or violations joined by | in sorted order, or none")
-    source: Literal["seller", "report", "refurbished", "moderators"]
-    confidence: float | None
-    changed_at: datetime
-
-
-class ListingAnswer(Answer):
-    """A stored listing with its labels."""
-
-    ref: str
-    seller_ref: str | None
-    title: str
-    description: str
-    price: float | None
-    currency: str | None
-    attributes: dict[str, Any]
-    photos: list[StoredPhoto]
-    category: str | None = Field(description="as the seller chose")
-    flags: list[str] = Field(description="violations that were reported")
-    listed_at: datetime | None
-    labels: list[Label]
-
-
 class LabelsQuery(Given):
     """Which listings' labels."""
 
     ref: tuple[Ref, ...] = Field(min_length=1, max_length=MAX_REFS, description="once for each listing")
-
-
-class ListingLabels(Answer):
-    """The labels of one listing."""
-
-    ref: str
-    labels: list[Label]
-
-
-class LabelsAnswer(Answer):
-    """Labels of the listings that were asked for; a ref that is not here is missing."""
-
-    items: list[ListingLabels]
 
 
 class ChangesQuery(Page):
@@ -158,61 +78,10 @@ class ChangesQuery(Page):
     question: Question | None = None
 
 
-class Change(Answer):
-    """One change of a label. `old_value` is null at its birth, `value` at its withdrawal."""
-
-    ref: str
-    question: Question
-    at: datetime
-    old_value: str | None
-    old_source: str | None
-    value: str | None
-    source: str | None
-    confidence: float | None
-
-
-class ChangesAnswer(Answer):
-    """Changes, oldest first. Keep `next` and ask again later: it is there even where nothing follows yet."""
-
-    items: list[Change]
-    next: str | None
-
-
 class SuspectsQuery(Page):
     """Which suspects."""
 
     question: Question = "category"
-
-
-class ReasonAnswer(Answer):
-    """Why, in words."""
-
-    code: str
-    score: float
-    words: str
-
-
-class SuspectAnswer(Answer):
-    """A listing whose label is doubted."""
-
-    rank: int
-    ref: str
-    given: str | None
-    suggested: str
-    suggested_score: float
-    score: float = Field(description="label quality in [0, 1]; 1 = certainly right")
-    is_issue: bool
-    reasons: list[ReasonAnswer]
-
-
-class SuspectsAnswer(Answer):
-    """Suspects, most doubtful first. A new run replaces the ranking."""
-
-    items: list[SuspectAnswer]
-    next: str | None
-
-
-# Reports
 
 
 class GivenReport(Given):
@@ -231,83 +100,11 @@ class ReportsRequest(Given):
     reports: list[GivenReport] = Field(min_length=1, max_length=MAX_LIMIT)
 
 
-class ReportsAdded(Answer):
-    """What became of them."""
-
-    n_new: int
-    n_known: int = Field(description="were here already")
-    n_waiting: int = Field(description="new ones of listings that are not here yet")
-    n_flagged: int = Field(description="flags that nobody had raised before")
-
-
 class ReportsQuery(Page):
     """Which reports."""
 
     ref: Ref | None = None
     reason: str | None = Field(None, max_length=200)
-
-
-class ReportAnswer(Answer):
-    """A report, and what moderators decided."""
-
-    ref: str
-    reason: str
-    words: str
-    reporter: str | None
-    via: str
-    at: datetime
-    outcome: Literal["right", "wrong", "open", "unknown listing"]
-
-
-class ReportsAnswer(Answer):
-    """Reports, newest first."""
-
-    items: list[ReportAnswer]
-    next: str | None
-
-
-# Runs, releases, exports, review
-
-
-class RunAnswer(Answer):
-    """A training run."""
-
-    id: int
-    kind: str
-    trigger: str
-    state: Literal["running", "promoted", "refused", "failed", "finished"]
-    device: str
-    n_corrections: int
-    n_seconds: float | None
-    gate: str | None = Field(description="what the gate said, in words")
-    started_at: datetime
-    finished_at: datetime | None
-
-
-class RunsAnswer(Answer):
-    """Runs, newest first."""
-
-    items: list[RunAnswer]
-    next: str | None
-
-
-class ReleaseAnswer(Answer):
-    """One row of the release log; the newest row's model is live."""
-
-    id: int
-    model: str
-    action: Literal["promote", "rollback"]
-    reason: str
-    by: str
-    at: datetime
-
-
-class ReleasesAnswer(Answer):
-    """The release log, newest first."""
-
-    live: str | None
-    items: list[ReleaseAnswer]
-    next: str | None
 
 
 class ReleaseRequest(Given):
@@ -319,65 +116,7 @@ class ReleaseRequest(Given):
     reason: str = Field(min_length=1, max_length=500)
 
 
-class ReleaseDone(Answer):
-    """What is live now."""
-
-    live: str
-
-
-class ExportAnswer(Answer):
-    """A dataset for download."""
-
-    id: int
-    format: str
-    state: Literal["making", "ready", "failed"]
-    by: str
-    error: str | None
-    created_at: datetime
-    finished_at: datetime | None
-    manifest: dict[str, Any]
-
-
-class ExportsAnswer(Answer):
-    """Exports, newest first."""
-
-    items: list[ExportAnswer]
-    next: str | None
-
-
 class ExportRequest(Given):
     """A dataset to be made."""
 
     format: str = Field("parquet", max_length=20, description="parquet, jsonl, csv or hf")
-
-
-class ExportAsked(Answer):
-    """It will be made by a worker; the same format waits once."""
-
-    job_id: int
-    is_new: bool
-
-
-class ReviewAnswer(Answer):
-    """How many questions are in which state."""
-
-    questions: dict[str, dict[str, int]] = Field(description="by question and state")
-    oldest_open_at: datetime | None
-
-
-class StatusAnswer(Answer):
-    """Where the loop stands, as `refurbish status --json`."""
-
-    model_config = ConfigDict(extra="allow")
-
-    listings: int
-    labels: dict[str, dict[str, int]]
-    review: dict[str, int]
-    inbox: dict[str, int]
-    jobs: dict[str, int]
-    live_model: dict[str, Any] | None
-    last_run: dict[str, Any] | None
-    next_retrain: str
-    retrain_due: bool
-    label_noise: dict[str, Any]
-    drift: dict[str, Any] | None

@@ -9,8 +9,9 @@ from pydantic.json_schema import models_json_schema
 
 from curation import __version__
 from curation.store.people import Role
+from webhooks.api.answers import StatusAnswer
 from webhooks.api.contract import PREFIX, Operation, operations
-from webhooks.api.models import Error, StatusAnswer
+from webhooks.api.models import Error
 
 TEMPLATE = "#/components/schemas/{model}"
 WORDS = {

@@ -10,20 +10,18 @@ from curation.release import promotion, registry
 from curation.store.people import Role
 from webhooks import service
 from webhooks.api import cursors
-from webhooks.api.contract import Operation, Refused, operation
-from webhooks.api.models import (
+from webhooks.api.answers import (
     ExportAnswer,
     ExportAsked,
-    ExportRequest,
     ExportsAnswer,
-    Page,
     ReleaseAnswer,
     ReleaseDone,
-    ReleaseRequest,
     ReleasesAnswer,
     RunAnswer,
     RunsAnswer,
 )
+from webhooks.api.contract import Operation, Refused, operation
+from webhooks.api.models import ExportRequest, Page, ReleaseRequest
 
 log = telemetry.logger("api")
 

@@ -17,8 +17,9 @@ from curation.store.files import FileStore
 from curation.store.people import Role
 from curation.types import Listing, Photo
 from webhooks import service
+from webhooks.api.answers import ScoreAnswer, ScoredCategory, ScoredViolation
 from webhooks.api.contract import Operation, Refused, operation
-from webhooks.api.models import GivenPhoto, ScoreAnswer, ScoredCategory, ScoredViolation, ScoreRequest
+from webhooks.api.models import GivenPhoto, ScoreRequest
 from webhooks.model import Live, Model
 
 EXTENSION = "refurbish.model"

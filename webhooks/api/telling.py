@@ -6,16 +6,9 @@ from curation.store import reports, violations
 from curation.store.people import Role
 from webhooks import service
 from webhooks.api import cursors
+from webhooks.api.answers import ReportAnswer, ReportsAdded, ReportsAnswer
 from webhooks.api.contract import Operation, Refused, operation
-from webhooks.api.models import (
-    MAX_LIMIT,
-    FieldError,
-    ReportAnswer,
-    ReportsAdded,
-    ReportsAnswer,
-    ReportsQuery,
-    ReportsRequest,
-)
+from webhooks.api.models import MAX_LIMIT, FieldError, ReportsQuery, ReportsRequest
 
 REPORTS_LIMIT_BYTES = 4 * 1024 * 1024
 

@@ -11,7 +11,7 @@ from curation.review import reported
 from curation.store import reports, violations
 from curation.store.people import Role
 from curation.store.reports import OTHER, Said
-from webhooks import auth, charts, service, tables
+from webhooks import auth, service, tables
 from webhooks.service import Recent
 from webhooks.tables import Column, Table
 
@@ -19,7 +19,7 @@ EXTENSION = "refurbish.reports"
 RECORD_AGE_S = 60.0
 """The track record reads every decided report, so it is learned at most once a minute."""
 
-PAGE_ROWS = 50
+PAGE_ROWS = 25
 REPORTERS_SHOWN = 20
 OUTCOMES = {"open": "not decided", "unknown listing": "listing not here yet"}
 SENT = "Other systems send reports to POST /api/v1/reports; refurbish ingest --reports FILE reads them from a file."
@@ -41,13 +41,11 @@ def show() -> str | Response:
     with workspace.db.read() as session:
         titles = {**violations.titles(session, workspace.settings), OTHER: "Another reason"}
         found = reports.page(session, limit=PAGE_ROWS + 1, before_id=before, reason=reason)
-    record = _record()
     if not found and before is None and reason is None and request.args.get(tables.TABLE) is None:
-        return render_template("reports.html", tables={}, titles=titles, reason=None, record=record, chart=None, sent=SENT)
+        return render_template("reports.html", tables={}, sent=SENT)
+    record = _record()
     shown = (_reasons(record, titles), _reporters(record), _newest(found, titles, reason))
-    rows = [(titles.get(name, name), rate.precision.value) for name, rate in _ordered(record.reasons)]
-    chart = charts.bars("How often reports were right, by reason", rows, is_share=True) if rows else None
-    return tables.page("reports.html", *shown, titles=titles, reason=reason, record=record, chart=chart, sent=SENT)
+    return tables.page("reports.html", *shown, titles=titles, reason=reason, sent=SENT)
 
 
 def _record() -> TrackRecord:
@@ -99,17 +97,17 @@ def _reporters(record: TrackRecord) -> Table:
 
 def _newest(found: list[Said], titles: Mapping[str, str], reason: str | None) -> Table:
     rows = [_row(one, titles) for one in found[:PAGE_ROWS]]
-    more = {"before": found[PAGE_ROWS - 1].id} | ({"reason": reason} if reason else {}) if len(found) > PAGE_ROWS else None
     columns = (
-        Column("at", "When", "moment"),
         Column("reason", "Reason"),
+        Column("at", "When", "moment"),
         Column("listing", "Listing", "code"),
         Column("title", "Title", "words"),
         Column("words", "Words", "words"),
         Column("reporter", "Reporter"),
         Column("outcome", "Moderators"),
     )
-    older = url_for("reports.show", **more) if more else None
+    has_more = len(found) > PAGE_ROWS
+    older = url_for("reports.show", before=found[PAGE_ROWS - 1].id, reason=reason) if has_more else None
     return Table("newest", "Newest reports", columns, rows, "No report of this kind.", older=older)
 
 
@@ -125,8 +123,8 @@ def _rate(rate: Rate, **named: Any) -> dict[str, Any]:
 
 def _row(one: Said, titles: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "at": one.at,
         "reason": titles.get(one.reason, one.reason),
+        "at": one.at,
         "listing": one.ref,
         "title": one.title,
         "words": one.words or None,
