@@ -65,7 +65,7 @@ def labels(session: Session, refs: Collection[str]) -> dict[str, list[Held]]:
     return found
 
 
-def changes(session: Session, *, limit: int, after_id: int, now: datetime, question: str | None = None) -> list[Changed]:
+def changes(session: Session, *, limit: int, after_id: int, now: datetime) -> list[Changed]:
     """Changes of labels after the one with this id, oldest first, that are SETTLED by `now`."""
     columns: list[Any] = [getattr(LabelHistory, name) for name in Changed.__slots__ if name != "ref"]
     columns.insert(1, ListingRow.ref)
@@ -76,8 +76,6 @@ def changes(session: Session, *, limit: int, after_id: int, now: datetime, quest
         .order_by(LabelHistory.id)
         .limit(limit)
     )
-    if question is not None:
-        query = query.where(LabelHistory.question == question)
     return [Changed(*row) for row in session.execute(query)]
 
 

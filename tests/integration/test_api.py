@@ -317,7 +317,7 @@ def test_changes_of_labels_are_told_once_they_are_settled(client: FlaskClient, w
             row.at = present - timedelta(minutes=1)
     again = client.get(f"/api/v1/labels/changes?cursor={first['next']}").json
     assert again is not None and [one["ref"] for one in again["items"]] == ["new"]
-    assert client.get(f"/api/v1/labels/changes?question=category&cursor={first['next']}").status_code == 400
+    assert client.get(f"/api/v1/suspects?cursor={first['next']}").status_code == 400
 
 
 def test_labels_by_ref(client: FlaskClient, workspace: Workspace) -> None:

@@ -21,7 +21,7 @@ from webhooks.api.answers import (
     SuspectsAnswer,
 )
 from webhooks.api.contract import Operation, operation
-from webhooks.api.models import ChangesQuery, LabelsQuery, SuspectsQuery
+from webhooks.api.models import LabelsQuery, Page, SuspectsQuery
 
 
 @operation(
@@ -69,18 +69,17 @@ def labels(query: LabelsQuery) -> LabelsAnswer:
         Role.MODERATOR,
         "Every change of a label, oldest first, ten seconds after it was made. Follow `next`, and ask again where it ends.",
         ChangesAnswer,
-        query=ChangesQuery,
+        query=Page,
     )
 )
-def label_changes(query: ChangesQuery) -> ChangesAnswer:
+def label_changes(query: Page) -> ChangesAnswer:
     """Changes since a cursor."""
-    kind = f"changes:{query.question or 'all'}"
-    after = cursors.read(kind, query.cursor) or 0
+    after = cursors.read("changes", query.cursor) or 0
     db = service.current().workspace.db
     with db.read() as session:
-        found = lookups.changes(session, limit=query.limit, after_id=after, now=db.now(session), question=query.question)
+        found = lookups.changes(session, limit=query.limit, after_id=after, now=db.now(session))
     last = found[-1].id if found else after
-    return ChangesAnswer(items=[Change.model_validate(one) for one in found], next=cursors.write(kind, last))
+    return ChangesAnswer(items=[Change.model_validate(one) for one in found], next=cursors.write("changes", last))
 
 
 @operation(

@@ -72,12 +72,6 @@ class LabelsQuery(Given):
     ref: tuple[Ref, ...] = Field(min_length=1, max_length=MAX_REFS, description="once for each listing")
 
 
-class ChangesQuery(Page):
-    """Which changes of labels."""
-
-    question: Question | None = None
-
-
 class SuspectsQuery(Page):
     """Which suspects."""
 
