@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -24,6 +25,7 @@ from curation.store.workspace import Workspace
 
 INBOX_STATES = ("received", "applied", "ignored", "quarantined")
 JOB_STATES = ("todo", "doing", "done", "dead")
+SHELLS = ("bash", "zsh", "fish")
 LIMIT = click.IntRange(1, 10_000)
 
 
@@ -76,6 +78,21 @@ def doctor(session: console.Session, as_json: bool) -> None:
     )
     if failed:
         raise click.exceptions.Exit(1)
+
+
+@console.command("completion", example="refurbish completion bash")
+@click.argument("shell", type=click.Choice(SHELLS))
+def completion(shell: str, as_json: bool) -> None:
+    """Print what makes this shell complete commands and options.
+
+    In ~/.bashrc: eval "$(refurbish completion bash)"; zsh and fish read it where they start in the same way.
+    """
+    made = get_completion_class(shell)
+    root = click.get_current_context().find_root()
+    if made is None:
+        raise NotFoundError(f"click knows no completion for {shell}; use one of {', '.join(SHELLS)}")
+    script = made(root.command, {}, "refurbish", "_REFURBISH_COMPLETE").source()
+    console.emit({"shell": shell, "script": script}, as_json=as_json, human=script)
 
 
 @click.group()

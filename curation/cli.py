@@ -37,6 +37,8 @@ COMMANDS = {
     "rollback": ("curation.release.commands:rollback", "Make the previous model live again."),
     "export": ("curation.release.commands:export", "Write a cleaned, versioned dataset."),
     "embed": ("curation.release.embed_commands:embed", "Listings as vectors; the neighbours of one."),
+    "openapi": ("webhooks.commands:openapi", "Print the API's OpenAPI document."),
+    "completion": ("curation.admin:completion", "Completion for bash, zsh or fish."),
     "serve": ("webhooks.commands:serve", "Run the web service."),
     "worker": ("curation.worker:worker", "Run the jobs."),
 }

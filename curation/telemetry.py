@@ -2,9 +2,12 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import structlog
+
+REQUEST_ID = "request_id"
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -27,3 +30,14 @@ def logger(name: str) -> Any:
     if not structlog.is_configured():
         configure()
     return structlog.get_logger(room=name)
+
+
+def asked_by() -> dict[str, str]:
+    """The id of the request that is being answered, as {"request_id": …}; empty outside of one."""
+    found = structlog.contextvars.get_contextvars().get(REQUEST_ID)
+    return {} if found is None else {REQUEST_ID: str(found)}
+
+
+def during(**ids: Any) -> AbstractContextManager[Any]:
+    """Every line logged inside carries these ids; those that are None are left out."""
+    return structlog.contextvars.bound_contextvars(**{name: value for name, value in ids.items() if value is not None})

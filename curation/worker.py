@@ -83,11 +83,11 @@ class Worker:
             return False
         run = self._current = JobRun(self.workspace, job)
         started_s = time.monotonic()
-        with self._heartbeats(run):
-            error = self._attempt(run)
-        log.info(
-            "job", kind=job.kind, id=job.id, attempt=job.attempt, seconds=round(time.monotonic() - started_s, 3), error=error
-        )
+        with telemetry.during(job=job.id, request_id=job.payload.get(telemetry.REQUEST_ID)):
+            with self._heartbeats(run):
+                error = self._attempt(run)
+            seconds = round(time.monotonic() - started_s, 3)
+            log.info("job", kind=job.kind, id=job.id, attempt=job.attempt, seconds=seconds, error=error)
         return True
 
     def _attempt(self, run: JobRun) -> str | None:

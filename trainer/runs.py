@@ -19,7 +19,6 @@ from trainer.config import TrainConfig
 from trainer.given import Stages
 from trainer.onnx import Artifact
 
-
 log = telemetry.logger("retrain")
 
 

@@ -18,7 +18,8 @@ from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, receive, service, tables
-from webhooks.pages import account, exports, listing, models, overview, quality, runs, suspects
+from webhooks.api import routes as api
+from webhooks.pages import account, exports, listing, models, overview, quality, reports, runs, suspects
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -86,9 +87,10 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for room in (receive, media, health, account, overview, quality, suspects, listing, runs, models, exports):
+    for room in (receive, media, health, account, overview, quality, suspects, listing, reports, runs, models, exports, api):
         app.register_blueprint(room.blueprint)
     app.after_request(_finish)
+    app.teardown_request(lambda _: structlog.contextvars.clear_contextvars())
     app.context_processor(_shared)
     app.register_error_handler(HTTPException, _on_http)
     app.register_error_handler(DatabaseError, _on_database)

@@ -1,5 +1,6 @@
 """`refurbish serve`."""
 
+import json
 from pathlib import Path
 
 import click
@@ -34,3 +35,13 @@ def serve(session: console.Session, host: str | None, port: int | None, workers:
     telemetry.configure()
     console.emit({"url": settings.service_url, "workers": workers, "threads": threads}, as_json=as_json)
     Server(settings, n_workers=workers, n_threads=threads).run()
+
+
+@console.command("openapi", example="refurbish openapi > openapi.json")
+@console.pass_session
+def openapi(session: console.Session, as_json: bool) -> None:
+    """Print the OpenAPI 3.1 document of the API, as the service gives it at /api/v1/openapi.json."""
+    from webhooks.api import routes
+
+    document = routes.described(session.settings().service_url)
+    console.emit(document, as_json=as_json, human=json.dumps(document, indent=2, ensure_ascii=False))

@@ -2,12 +2,16 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from curation import console
+
+if TYPE_CHECKING:
+    from curation.store.workspace import Workspace
 
 
 @console.command("sample", example="refurbish sample --n 3000 --seed 1 --out catalog")
@@ -28,7 +32,8 @@ def sample(n: int, seed: int, noise: float, out: Path, as_json: bool) -> None:
 
 
 @console.command("ingest", example="refurbish ingest catalog/listings.csv --images catalog/images")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--reports", type=click.Path(path_type=Path), help="Users' reports: ref, reason, and words, reporter, at if known.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the photos (default: as mapped, else images).")
 @click.option(
     "--map", "map_file", type=click.Path(path_type=Path), help="Mapping (default: mapping.toml beside FILE, or a guess)."
@@ -39,32 +44,81 @@ def sample(n: int, seed: int, noise: float, out: Path, as_json: bool) -> None:
 @click.option("--no-groups", is_flag=True, help="Leave near-duplicate groups as they are.")
 @console.pass_session
 def ingest(
-    session: console.Session, /, file: Path, map_file: Path | None, no_groups: bool, as_json: bool, **options: Any
+    session: console.Session,
+    /,
+    file: Path | None,
+    reports: Path | None,
+    map_file: Path | None,
+    no_groups: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Read listings from CSV, JSONL or Parquet.
+    """Read listings from CSV, JSONL or Parquet, and what users reported of them.
 
     Bad rows and photos never stop a run: they are kept with row number, field and reason in the
-    rejects file. Reading the same file again changes nothing.
+    rejects file. Reading the same file again changes nothing. Reports of listings that are not
+    here yet are kept until they come.
     """
+    if file is None and reports is None:
+        raise click.UsageError("name a file of listings, or one of reports with --reports")
+    workspace = session.workspace()
+    found: dict[str, Any] = {}
+    words = []
+    if file is not None:
+        found = _listings(workspace, file, map_file, no_groups, as_json, options)
+        words.append(_words(found))
+    if reports is not None:
+        told = _reports(workspace, reports, options["rejects"] if file is None else None, as_json)
+        words.append(_told(told))
+        found |= {"reports": told}
+    console.emit(found, as_json=as_json, human="\n".join(words))
+
+
+def _listings(
+    workspace: "Workspace", file: Path, map_file: Path | None, no_groups: bool, quiet: bool, options: dict[str, Any]
+) -> dict[str, Any]:
     import dataclasses
 
     from curation.catalog import ingest as room
     from curation.catalog import mapping
     from curation.store.workspace import utc_now
 
-    workspace = session.workspace()
     chosen = room.Options(map=mapping.load(map_file) if map_file else None, group=not no_groups, **options)
-    progress = console.Progress(f"reading {file.name}", quiet=as_json)
+    progress = console.Progress(f"reading {file.name}", quiet=quiet)
+    started_s = time.perf_counter()
+    summary = room.run(workspace, file, chosen, now=utc_now(), advance=_advance(progress))
+    progress.done()
+    return dataclasses.asdict(summary) | {"n_seconds": time.perf_counter() - started_s}
 
+
+def _reports(workspace: "Workspace", file: Path, rejects: Path | None, quiet: bool) -> dict[str, Any]:
+    import dataclasses
+
+    from curation.catalog import reports as room
+    from curation.store.workspace import utc_now
+
+    progress = console.Progress(f"reading {file.name}", quiet=quiet)
+    summary = room.ingest(workspace, file, rejects=rejects, now=utc_now(), advance=_advance(progress))
+    progress.done()
+    return dataclasses.asdict(summary)
+
+
+def _advance(progress: console.Progress) -> Callable[[int, int], None]:
     def advance(n: int, total: int) -> None:
         progress.total = total
         progress.advance(n)
 
-    started_s = time.perf_counter()
-    summary = room.run(workspace, file, chosen, now=utc_now(), advance=advance)
-    progress.done()
-    found = dataclasses.asdict(summary) | {"n_seconds": time.perf_counter() - started_s}
-    console.emit(found, as_json=as_json, human=_words(found))
+    return advance
+
+
+def _told(found: dict[str, Any]) -> str:
+    """A file of reports in one paragraph."""
+    said = (
+        f"{found['n_rows']:,} reports: {found['n_new']:,} new, {found['n_known']:,} known, {found['n_rejected']:,} rejected; "
+        f"{found['n_flagged']:,} flags are new, {found['n_waiting']:,} reports wait for their listing"
+    )
+    lines = [said, *(f"  {n:,} x {reason}" for reason, n in found["reasons"].items())]
+    return "\n".join([*lines, f"rejects are in {found['rejects']}"] if found["rejects"] else lines)
 
 
 def _words(found: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from curation.quality.metrics import Estimate, share
 from curation.store.tables import Category, LabelRow, ListingRow, ReviewItem
-from curation.types import LabelSource, Question, join_violations
+from curation.types import LabelSource, Question, join_violations, split_violations
 
 AUDIT = "audit"
 """The reason code of a listing that was drawn uniformly."""
@@ -43,6 +43,11 @@ def audit_refs(session: Session, question: Question = Question.CATEGORY) -> set[
         .where(ReviewItem.question == question.value, _MAY_BE_AUDIT)
     )
     return {row.ref for row in rows if _is_audit(row.reasons)}
+
+
+def audited_violations(session: Session) -> list[tuple[str, ...]]:
+    """What moderators found in each decided listing of the audit sample: its violations, none or several."""
+    return [split_violations(value) for *_, value in _audited(session, Question.VIOLATION)]
 
 
 def _audited(session: Session, question: Question) -> Iterator[tuple[datetime, str, str]]:

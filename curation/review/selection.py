@@ -10,21 +10,21 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, String, and_, cast, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from curation.quality import value
 from curation.release.splits import split_of
-from curation.review import likely_errors, opinions, queue, suggestions, suspects
+from curation.review import likely_errors, opinions, queue, reported, suggestions, suspects
 from curation.review.likely_errors import Likely
 from curation.review.opinions import Opinions
 from curation.review.queue import OPEN
 from curation.review.repair_evidence import DRAW
 from curation.review.suggestions import Suggestion
 from curation.settings import Settings
-from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
+from curation.store.tables import LabelRow, ListingRow, ReviewItem
 from curation.store.workspace import Workspace
-from curation.types import BLIND_BATCH, NO_VIOLATION, LabelSource, Question, Reason, Split, Suspect
+from curation.types import BLIND_BATCH, LabelSource, Question, Reason, Split, Suspect
 
 SURPLUS = 10
 """Doubted listings that are compared, for each that is chosen."""
@@ -88,7 +88,7 @@ def select_batch(workspace: Workspace, *, n: int, rng: np.random.Generator, now:
         audit(session, batch, round(n * settings.audit_share), rng)
         _draw(batch, likely, round(n * settings.repair_share), rng)
         is_ranked = bool(suspects.ranked(session, Question.CATEGORY, limit=1))
-        _flagged(session, batch, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
+        _flagged(session, batch, settings, len(batch.main) + round(n * settings.violation_share) if is_ranked else n)
         batch.excluded.update(likely.groups)
         n_again = _doubted(session, batch, n, said, limit=round(settings.second_opinion_share * n))
         return open_batch(session, batch, settings, rng, now, n_again=n_again)
@@ -152,36 +152,12 @@ def _mark_audited(session: Session, listing_id: int) -> None:
             item.reasons = [*item.reasons, asdict(AUDIT_REASON)]
 
 
-def _flagged(session: Session, batch: Batch, up_to: int) -> None:
+def _flagged(session: Session, batch: Batch, settings: Settings, up_to: int) -> None:
     """Reported listings and violations the model sees, the surest first."""
-    rows = session.execute(
-        select(
-            ListingRow.id,
-            ListingRow.group_key,
-            ListingRow.flags,
-            SuspectRow.reasons,
-            SuspectRow.suggested,
-            SuspectRow.suggested_score,
-        )
-        .outerjoin(SuspectRow, and_(SuspectRow.listing_id == ListingRow.id, SuspectRow.question == Question.VIOLATION.value))
-        .where((cast(ListingRow.flags, String) != "[]") | (SuspectRow.suggested != NO_VIOLATION))
-        .where(ListingRow.id.not_in(_verified(Question.VIOLATION)))
-    ).all()
-    scored = sorted(
-        ((_violation_priority(row.flags, row.suggested, row.suggested_score), row) for row in rows),
-        key=lambda pair: (-pair[0], pair[1].id),
-    )
-    for priority, row in scored:
+    for found in reported.candidates(session, settings):
         if len(batch.main) >= up_to:
             return
-        reasons = [Reason(**reason) for reason in row.reasons or []] or suspects.report_reasons(row.flags)
-        batch.add(row.id, row.group_key, reasons, priority)
-
-
-def _violation_priority(flags: list[str], suggested: str | None, score: float | None) -> float:
-    """How sure it is that the listing violates: the model's probability, half a point more for a report."""
-    seen = score if suggested not in (None, NO_VIOLATION) and score is not None else 0.0
-    return (seen + 0.5 * bool(flags)) / 1.5
+        batch.add(found.listing_id, found.group_key, found.reasons, found.score)
 
 
 @dataclass(frozen=True, slots=True)

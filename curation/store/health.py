@@ -17,12 +17,15 @@ from curation.errors import RefurbishError
 from curation.settings import Settings
 from curation.store import schema
 from curation.store.db import Database
-from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
+from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem, User
 from curation.store.workspace import Workspace, get_state, utc_now
 
 DRIFT_KEY = "labelstudio.drift"
 DISK_FREE_BYTES = 1 << 30
 CLOCK_SKEW_S = 5.0
+JOB_WAITS_S = 600.0
+"""A due job that waits longer says that no worker runs, or that it cannot keep up."""
+
 NETWORK_FILESYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "glusterfs", "lustre", "beegfs"}
 )
@@ -90,6 +93,8 @@ def checks(workspace: Workspace) -> list[Check]:
         folder_is_private(home),
         disk_has_room(home),
     ]
+    if not current.is_failed:
+        found += [jobs_move_on(workspace.db), somebody_may_sign_in(workspace.db)]
     if workspace.db.is_sqlite:
         found.append(sqlite_is_local(Path(workspace.db.engine.url.database or "")))
     return found
@@ -165,9 +170,13 @@ def folder_is_writable(folder: Path) -> Check:
     """A file can be written into the data folder."""
 
     def ask() -> str:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
-            file.write(b"x" * 4096)
-            file.flush()
+        try:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-") as file:
+                file.write(b"x" * 4096)
+                file.flush()
+        except OSError as error:
+            words = f"{folder} cannot be written: {error.strerror}; give it to the user that runs this, or choose another --home"
+            raise RefurbishError(words) from error
         return f"{folder} can be written"
 
     return _checked("disk writable", ask)
@@ -184,8 +193,36 @@ def folder_is_private(folder: Path) -> Check:
 def disk_has_room(folder: Path) -> Check:
     """At least 1 GiB is free."""
     free_bytes = shutil.disk_usage(folder).free
-    state = "ok" if free_bytes >= DISK_FREE_BYTES else "failed"
-    return Check("disk space", state, f"{free_bytes / (1 << 30):.1f} GiB free at {folder}, at least 1 GiB is wanted")
+    free = f"{free_bytes / (1 << 30):.1f} GiB free at {folder}"
+    if free_bytes < DISK_FREE_BYTES:
+        return Check("disk space", "failed", f"{free}, at least 1 GiB is wanted; make room, or move `home` to a larger disk")
+    return Check("disk space", "ok", f"{free}, at least 1 GiB is wanted")
+
+
+def jobs_move_on(db: Database) -> Check:
+    """A worker takes the jobs that are due, and none is given up."""
+    with db.read() as session:
+        found = counts(session, now=db.now(session))
+    n_dead = found.jobs.get(("dead",), 0)
+    if n_dead:
+        words = f"{n_dead:,} jobs were given up; see why with: refurbish jobs list --state dead, then: refurbish jobs revive ID"
+        return Check("jobs", "warning", words)
+    if found.oldest_due_s > JOB_WAITS_S:
+        words = (
+            f"a job has waited for {found.oldest_due_s / 60:,.0f} minutes; is a worker running? Start one with: refurbish worker"
+        )
+        return Check("jobs", "warning", words)
+    return Check("jobs", "ok", f"{found.jobs.get(('todo',), 0):,} wait, none for long")
+
+
+def somebody_may_sign_in(db: Database) -> Check:
+    """There is a person with a password who was not disabled."""
+    can = select(User.id).where(User.password_hash.is_not(None), User.disabled_at.is_(None)).limit(1)
+    with db.read() as session:
+        is_there = session.execute(can).first() is not None
+    if is_there:
+        return Check("people", "ok", "somebody may sign in")
+    return Check("people", "warning", "nobody may sign in; run: refurbish user add NAME --role admin")
 
 
 def sqlite_is_local(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Check:

@@ -14,6 +14,7 @@ from sqlalchemy import and_, delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from curation import telemetry
 from curation.errors import StaleLease, shorten
 from curation.store.tables import JobRow
 
@@ -61,7 +62,10 @@ def enqueue_all(
     delay_s: float = 0.0,
     max_attempts: int = 5,
 ) -> int:
-    """Add many jobs of one kind, payload by key, in one statement; how many were not there yet."""
+    """Add many jobs of one kind, payload by key, in one statement; how many were not there yet.
+
+    Each keeps the id of the request that asked for it, where there is one, so that the log tells both together.
+    """
     same = {
         "kind": kind,
         "state": "todo",
@@ -71,7 +75,8 @@ def enqueue_all(
         "max_attempts": max_attempts,
         "created_at": now,
     }
-    rows = [{"dedupe_key": key, "payload": dict(payload), **same} for key, payload in payloads.items()]
+    asked_by = telemetry.asked_by()
+    rows = [{"dedupe_key": key, "payload": {**payload, **asked_by}, **same} for key, payload in payloads.items()]
     return insert_new(session, JobRow, rows, ["dedupe_key"], where=PENDING)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, shorten
-from curation.store import given_labels, labels, taxonomy
+from curation.store import given_labels, labels, reports, taxonomy
 from curation.store.db import dump_json
 from curation.store.tables import Category, ListingRow
 from curation.store.taxonomy import Node, chunks
@@ -62,14 +62,16 @@ def upsert(session: Session, records: Sequence[Record], *, now: datetime) -> Cou
     """Insert or update the records, one a ref, with their categories and given labels.
 
     The seller's category and the reports become labels only where no stronger source stands
-    behind the label. Annotations that came before their listing are adopted. Writing the same
-    records again changes nothing.
+    behind the label. Annotations and users' reports that came before their listing are adopted.
+    Writing the same records again changes nothing.
     """
     by_ref = {record.ref: record for record in records}
     if len(by_ref) < len(records):
         twice = next(ref for ref in by_ref if sum(record.ref == ref for record in records) > 1)
         raise InputError(f"listing {shorten(twice)} comes twice in one batch; keep one of the two")
     shas = {ref: record.content_sha256 for ref, record in by_ref.items()}
+    for ref, names in reports.reported(session, by_ref).items():
+        by_ref[ref] = replace(by_ref[ref], flags=tuple(sorted({*by_ref[ref].flags, *names})))
     there = _existing(session, by_ref)
     categories = taxonomy.ensure(session, {record.category for record in records if record.category})
     rows = {ref: _row(record, shas[ref], categories) for ref, record in by_ref.items() if shas[ref] != there.get(ref, ("", 0))[0]}

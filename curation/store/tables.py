@@ -328,6 +328,7 @@ class Report(Base):
     """Somebody said that a listing breaks the rules. `reason`: a violation's name, or ``other``. `listing_ref` may be unknown."""
 
     __tablename__ = "report"
+    __table_args__ = (Index("ix_report_reason_id", "reason", "id"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     dedupe_key: Mapped[str] = mapped_column(String(64), unique=True)
     listing_ref: Mapped[str] = mapped_column(String(200), index=True)

@@ -12,6 +12,7 @@ TITLES = {
     "quality.show": "Label quality",
     "suspects.show": "Doubted labels",
     "listing.find": "Listings",
+    "reports.show": "Reports",
     "runs.index": "Runs",
     "models.index": "Models",
     "exports.index": "Exports",

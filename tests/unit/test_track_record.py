@@ -1,0 +1,75 @@
+"""What decided reports teach about reasons and reporters, and how reports and the model are joined."""
+
+import numpy as np
+import pytest
+
+from curation.errors import InputError
+from curation.quality import track_record
+from curation.quality.track_record import Claim, learn
+
+
+def claims(reason: str, n_right: int, n: int, reporters: tuple[str | None, ...] = (None,)) -> list[Claim]:
+    return [Claim(reason, reporters, at < n_right) for at in range(n)]
+
+
+def test_nothing_decided_says_even_odds() -> None:
+    """A report alone is then as likely right as wrong, whatever the base rate."""
+    found = learn([])
+    assert found.precision("counterfeit", "anna") == 0.5
+    assert found.probability("counterfeit", [None]) == pytest.approx(0.5)
+    assert found.probability("counterfeit", []) == pytest.approx(track_record.BASE)
+
+
+def test_rates_are_recovered_and_few_reports_are_drawn_to_the_rest() -> None:
+    """Of 400 reports each the rate is theirs; of two it stays near all others'."""
+    found = learn([*claims("counterfeit", 320, 400), *claims("unsafe", 120, 400), *claims("adult", 2, 2)])
+    assert found.reasons["counterfeit"].precision.value == pytest.approx(0.8, abs=0.02)
+    assert found.reasons["unsafe"].precision.value == pytest.approx(0.3, abs=0.02)
+    assert 0.55 < found.reasons["adult"].precision.value < 0.85
+    rate = found.reasons["adult"]
+    assert (rate.n_right, rate.n) == (2, 2) and rate.precision.low < 0.4 and rate.precision.high > 0.8
+
+
+def test_a_careless_reporter_counts_less_for_the_same_reason() -> None:
+    """And a good one more; who gave only hopeless reasons is not blamed for them."""
+    decided = [*claims("counterfeit", 30, 40, ("good",)), *claims("counterfeit", 5, 40, ("careless",))]
+    decided += [*claims("unsafe", 10, 200), *claims("unsafe", 2, 40, ("honest",))]
+    found = learn(decided)
+    good, nobody, careless = (found.precision("counterfeit", who) for who in ("good", None, "careless"))
+    assert good > nobody + 0.1 and careless < nobody - 0.1
+    assert found.precision("counterfeit", "honest") == pytest.approx(nobody, abs=0.1)
+
+
+def test_the_model_and_more_reports_make_it_likelier() -> None:
+    """Each piece of evidence adds, repeated reports less than the first."""
+    found = learn(claims("counterfeit", 6, 10), {"counterfeit": 0.02})
+    one, two = (found.probability("counterfeit", [None] * n) for n in (1, 2))
+    assert 0.02 < one < two < 0.99
+    seen, unseen = (found.probability("counterfeit", [None], p) for p in (0.8, 0.001))
+    assert seen > 0.95 > one > unseen
+    assert found.probability("counterfeit", [], 0.3) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("copies", "low", "high"), [(True, 0.7, 1.0), (False, 0.0, 0.4)])
+def test_how_far_reports_repeat_each_other_is_learned(copies: bool, low: float, high: float) -> None:
+    """Three reports that only copy one are worth one; three that are independent nearly three."""
+    rng = np.random.default_rng(4)
+    decided = claims("counterfeit", 600, 1000)
+    for _ in range(300):
+        odds = 1.5 if copies else 1.5**3 / (0.02 / 0.98) ** 2
+        decided.append(Claim("counterfeit", (None,) * 3, bool(rng.random() < odds / (1 + odds))))
+    assert low <= learn(decided, {"counterfeit": 0.02}).correlation <= high
+
+
+def test_a_share_that_is_none_is_refused() -> None:
+    """Zero, one and NaN are no shares of listings."""
+    for share in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="lies between 0 and 1"):
+            learn([], {"counterfeit": share})
+
+
+def test_a_hundred_reports_stay_a_probability() -> None:
+    """No overflow, never 0 or 1."""
+    found = learn(claims("counterfeit", 1000, 1000))
+    p = found.probability("counterfeit", [None] * 100, 0.999)
+    assert 0 < p <= 1 and np.isfinite(p)
