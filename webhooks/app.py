@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as Answer
 from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
-from webhooks import auth, health, media, receive, service, tables
+from webhooks import auth, health, media, ml, receive, service, tables
 from webhooks.pages import account, overview
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
@@ -86,7 +86,7 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for blueprint in (receive.blueprint, media.blueprint, health.blueprint, account.blueprint, overview.blueprint):
+    for blueprint in (receive.blueprint, ml.blueprint, media.blueprint, health.blueprint, account.blueprint, overview.blueprint):
         app.register_blueprint(blueprint)
     app.after_request(_finish)
     app.context_processor(_shared)
@@ -166,7 +166,7 @@ def _on_bug(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/"))
+    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/", "/ml/"))
 
 
 def _error(code: int) -> Response:

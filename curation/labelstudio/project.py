@@ -23,9 +23,9 @@ FIXED = {
     "show_collab_predictions": True,
     "show_skip_button": True,
     "skip_queue": "REQUEUE_FOR_OTHERS",
-    "sampling": "Sequential sampling",
+    "sampling": "Uncertainty sampling",
 }
-"""Project settings we rely on. Tasks are pushed by priority, so sequential is by priority."""
+"""Project settings we rely on. Uncertainty sampling gives out the lowest score first, and ours is 1 less the priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,33 @@ def page(session: Session, workspace: Workspace) -> str:
     if not leaves:
         raise ConfigError("there are no categories yet; run `refurbish ingest` before setting Label Studio up")
     return labelconfig.build(leaves, violations.titles(session, workspace.settings))
+
+
+def versions(client: Client, project_id: int) -> dict[str, int]:
+    """Model version → number of predictions in the project; the project's own may have none."""
+    found: dict[str, int] = client.request("GET", f"/api/projects/{project_id}/model-versions/", what="list model versions")
+    return found
+
+
+def set_version(client: Client, project_id: int, version: str) -> None:
+    """Show, and order the queue by, predictions of this version; there must be some, or it is empty."""
+    body = {"model_version": version}
+    client.request("PATCH", f"/api/projects/{project_id}/", what="set the model version", json_body=body)
+
+
+def settle_version(client: Client, project_id: int, wanted: str) -> str:
+    """Name predictions that are there: those wanted, else the most numerous; the version in force now.
+
+    A connected backend puts its title there, under which nobody would be shown anything. A version that has predictions
+    stays: replacing it is a refresh.
+    """
+    theirs, there = fetch(client, project_id)["model_version"] or "", versions(client, project_id)
+    if there.get(theirs):
+        return str(theirs)
+    best = max((name for name, n in there.items() if n), key=lambda name: (name == wanted, there[name]), default="")
+    if best != theirs:
+        set_version(client, project_id, best)
+    return best
 
 
 def require_our_page(found: dict[str, Any], config: str) -> None:

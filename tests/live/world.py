@@ -42,7 +42,7 @@ class World:
 
     def ask(self, *refs: str, batch: str = "batch-1", n_wanted: int = 1, words: str = "It looks like Home / Tools.") -> None:
         """Put both questions about these listings into the queue, the first with the highest priority."""
-        reasons = [{"code": "label_issue", "score": 0.9, "words": words}]
+        reasons = [{"code": "asked", "score": 0.9, "words": words}]
         with self.workspace.db.write() as session:
             for place, listing_id in enumerate(self.listing_ids(refs).values()):
                 for question in Question:
