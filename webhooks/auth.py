@@ -172,7 +172,7 @@ def is_label_studio(settings: Settings) -> bool:
 def _password() -> str:
     """The password of basic authentication; empty without one. (`request.authorization` fails on some broken headers.)"""
     scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "basic" or len(rest) > TOKEN_LIMIT:
+    if scheme.lower() != "basic" or len(rest) > 4 * TOKEN_LIMIT:
         return ""
     try:
         return base64.b64decode(rest, validate=True).decode().partition(":")[2]
