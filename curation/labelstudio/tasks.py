@@ -151,8 +151,8 @@ def _item(question: Question, kind: str, value: dict[str, Any]) -> dict[str, Any
 
 
 def _reasons(reasons: Sequence[Reason]) -> str:
-    words = [reason.words for reason in sorted(reasons, key=_place)]
-    return _cut("\n".join(dict.fromkeys(words))) or BLIND_REASON
+    words = list(dict.fromkeys(reason.words for reason in sorted(reasons, key=_place)))
+    return _cut("\n".join(f"• {one}" if words[1:] else one for one in words)) or BLIND_REASON
 
 
 def _place(reason: Reason) -> tuple[int, float]:

@@ -32,6 +32,7 @@ K = 8
 MIN_COUNTED = 4
 """With fewer verified listings nothing is said about how many agree."""
 
+CODE = "neighbours"
 MAX_VERIFIED = 20_000
 PAGE = 500
 FOLDER = "neighbours"
@@ -102,11 +103,12 @@ def reason(near: Sequence[Near]) -> Reason | None:
         return None
     counted = Counter(one.category for one in near).most_common()
     category, n = counted[0]
-    if n == 1:
-        return Reason(
-            "neighbours", 1 / len(near), f"The {len(near)} most similar verified listings are in {len(counted)} categories."
-        )
-    return Reason("neighbours", n / len(near), f"{n} of the {len(near)} most similar verified listings are in {category}.")
+    all_of = f"the {len(near)} most similar verified listings are in"
+    if 2 * n <= len(near):
+        words = f"T{all_of[1:]} {len(counted)} categories" + (f", {n} of them in {category}." if n > 1 else ".")
+    else:
+        words = f"All {len(near)} {all_of.split(' ', 2)[2]} {category}." if n == len(near) else f"{n} of {all_of} {category}."
+    return Reason(CODE, n / len(near), words)
 
 
 def _verified(session: Session) -> list[_Verified]:
