@@ -1,11 +1,7 @@
 """What every route works on: the workspace, the inbox writer, and the numbers kept in this process."""
 
-import math
-import threading
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from flask import Flask, current_app
 
@@ -15,28 +11,12 @@ from webhooks.behind import Behind
 from webhooks.kept import Keeper
 from webhooks.limits import Limits
 from webhooks.metrics import Metrics
+from webhooks.model import Model
 from webhooks.writer import BatchWriter
 
 EXTENSION = "refurbish"
 STATUS_AGE_S = 1.0
 TRENDS_AGE_S = 10.0
-
-
-class Recent:
-    """A value that is asked for at most once in `age_s`, whoever and however many want it."""
-
-    def __init__(self, age_s: float) -> None:
-        self.age_s = age_s
-        self._lock = threading.Lock()
-        self._at_s = -math.inf
-        self._value: dict[str, Any] = {}
-
-    def get(self, ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The value, asked anew if it is too old; an error is not kept."""
-        with self._lock:
-            if time.monotonic() - self._at_s >= self.age_s:
-                self._value, self._at_s = ask(), time.monotonic()
-            return self._value
 
 
 @dataclass(frozen=True)
@@ -50,13 +30,22 @@ class Service:
     trends: Behind
     limits: Limits
     keeper: Keeper
+    model: Model
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Service":
         """Start the writer. Call it in the process that serves, never before a fork."""
         writer_db = Database(workspace.settings.url, busy_timeout_s=workspace.settings.webhook_wait_s)
-        recent = Behind(STATUS_AGE_S), Behind(TRENDS_AGE_S)
-        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), *recent, Limits(workspace.settings), Keeper())
+        return cls(
+            workspace,
+            BatchWriter(writer_db),
+            Metrics(workspace),
+            Behind(STATUS_AGE_S),
+            Behind(TRENDS_AGE_S),
+            Limits(workspace.settings),
+            Keeper(),
+            Model(workspace),
+        )
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""

@@ -12,8 +12,14 @@ from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, further_files
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.store.base import Base
 from curation.store.files import FileStore
+from curation.store.jobs import enqueue
 from curation.store.tables import ModelVersion, Release, RunRow
+from curation.store.workspace import get_state
 
+PROJECT = "labelstudio.project"
+"""The state that is there once Label Studio was set up: then its suggestions must follow the live model."""
+
+REFRESH = "refresh"
 RUN_STATES = ("running", "promoted", "refused", "failed", "finished")
 
 
@@ -238,6 +244,8 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
         raise InputError(f"a {action} needs who does it and why; got by={shorten(by)}, reason={shorten(reason)}")
     session.add(Release(model_version_id=model.id, action=action, reason=reason, by=by[:120], at=now))
     session.flush()
+    if get_state(session, PROJECT) is not None:
+        enqueue(session, REFRESH, {}, key=REFRESH, now=now)
 
 
 def _require_artifacts(model: Model, files: FileStore | None) -> None:

@@ -11,14 +11,19 @@ from sqlalchemy.orm import Session
 
 from curation.quality.consensus import Consensus, majority
 from curation.review import suggestions
+from curation.review.neighbours import Near
 from curation.review.suggestions import Suggestion
 from curation.store import annotations, listings
-from curation.store.tables import LabelRow, ListingRow, ReviewItem
+from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
+from curation.store.taxonomy import chunks
 from curation.types import BLIND_BATCH, LabelSource, Listing, Question, Reason, Vote
 
 OPEN = ("waiting", "pushed", "tie")
 SKIPS_TO_NOTE = 2
 """This many people skipping says that the listing is hard, not that they were busy."""
+
+OF_A_RUN = frozenset({"label_issue", "unlabelled", "confusion", "views", "model_violation"})
+"""Codes of the reasons that a run gives, and the next one gives anew."""
 
 SECOND_OPINION = Reason("second_opinion", 1.0, "A second opinion is wanted.")
 STAMPED = Reason("stamped", 1.0, "The suggestion was accepted unread: please look yourself.")
@@ -34,6 +39,7 @@ class Task:
     priority: float
     is_blind: bool
     n_wanted: int
+    near: tuple[Near, ...] = ()  #: verified listings that are most like it
 
 
 def waiting(session: Session, limit: int) -> list[Task]:
@@ -41,19 +47,42 @@ def waiting(session: Session, limit: int) -> list[Task]:
     due = (ReviewItem.state.in_(("waiting", "tie")), ReviewItem.pushed_at.is_(None))
     first = select(ReviewItem.listing_id, ReviewItem.priority).where(*due).order_by(ReviewItem.priority.desc(), ReviewItem.id)
     ids = list(dict.fromkeys(row.listing_id for row in session.execute(first.limit(2 * limit))))[:limit]
+    return tasks(session, ids)
+
+
+def tasks(session: Session, listing_ids: Sequence[int]) -> list[Task]:
+    """These listings as moderators should see them now, in this order; those that were never asked about are left out."""
     items: dict[int, list[ReviewItem]] = {}
-    for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(ids))).scalars():
-        items.setdefault(item.listing_id, []).append(item)
-    suggested = suggestions.for_listings(session, ids)
-    found = {listing.id: listing for listing in listings.load(session, ids=ids, limit=max(1, len(ids)))}
-    return [_task(found[i], items[i], suggested.get(i)) for i in ids]
+    for part in chunks(set(listing_ids)):
+        for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(part))).scalars():
+            items.setdefault(item.listing_id, []).append(item)
+    suggested, told = suggestions.for_listings(session, list(items)), _told(session, list(items))
+    found = {listing.id: listing for listing in listings.load(session, ids=list(items))}
+    return [_task(found[i], items[i], suggested.get(i), told.get(i)) for i in listing_ids if i in items]
 
 
-def _task(listing: Listing, items: Sequence[ReviewItem], suggestion: Suggestion | None) -> Task:
-    reasons = tuple(dict.fromkeys(Reason(**reason) for item in items for reason in item.reasons))
+def _told(session: Session, listing_ids: Sequence[int]) -> dict[int, tuple[Reason, ...]]:
+    """Listing id → what the newest run has to say about it, of the listings that it has ranked."""
+    found: dict[int, tuple[Reason, ...]] = {}
+    columns = select(SuspectRow.listing_id, SuspectRow.reasons).order_by(SuspectRow.listing_id, SuspectRow.question)
+    for part in chunks(listing_ids):
+        for row in session.execute(columns.where(SuspectRow.listing_id.in_(part))):
+            found[row.listing_id] = found.get(row.listing_id, ()) + tuple(Reason(**reason) for reason in row.reasons)
+    return found
+
+
+def _task(listing: Listing, items: Sequence[ReviewItem], suggestion: Suggestion | None, told: Sequence[Reason] | None) -> Task:
+    kept = tuple(dict.fromkeys(Reason(**reason) for item in items for reason in item.reasons))
     is_blind = any(item.batch == BLIND_BATCH for item in items)
     priority, n_wanted = max(item.priority for item in items), max(item.n_wanted for item in items)
-    return Task(listing, suggestion, reasons, priority, is_blind, n_wanted)
+    return Task(listing, suggestion, _up_to_date(kept, told), priority, is_blind, n_wanted)
+
+
+def _up_to_date(kept: Sequence[Reason], told: Sequence[Reason] | None) -> tuple[Reason, ...]:
+    """What an older run had said gives way to what the newest says of the same listing; None = it was not ranked."""
+    if told is None or not any(reason.code in OF_A_RUN for reason in kept):
+        return tuple(kept)
+    return (*(reason for reason in kept if reason.code not in OF_A_RUN), *(one for one in told if one.code in OF_A_RUN))
 
 
 def mark_pushed(

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, render_template, request, url_for
-from flask.blueprints import BlueprintSetupState
+from flask import Blueprint, Response, abort, render_template, request, url_for
 
 from curation.quality.track_record import Rate, TrackRecord
 from curation.review import reported
@@ -12,10 +11,8 @@ from curation.store import reports, violations
 from curation.store.people import Role
 from curation.store.reports import OTHER, Said
 from webhooks import auth, service, tables
-from webhooks.service import Recent
 from webhooks.tables import Column, Table
 
-EXTENSION = "refurbish.reports"
 RECORD_AGE_S = 60.0
 """The track record reads every decided report, so it is learned at most once a minute."""
 
@@ -25,11 +22,6 @@ OUTCOMES = {"open": "not decided", "unknown listing": "listing not here yet"}
 SENT = "Other systems send reports to POST /api/v1/reports; refurbish ingest --reports FILE reads them from a file."
 
 blueprint = Blueprint("reports", __name__)
-
-
-@blueprint.record_once
-def _remember(state: BlueprintSetupState) -> None:
-    state.app.extensions[EXTENSION] = Recent(RECORD_AGE_S)
 
 
 @blueprint.get("/reports")
@@ -49,15 +41,13 @@ def show() -> str | Response:
 
 
 def _record() -> TrackRecord:
-    recent: Recent = current_app.extensions[EXTENSION]
-    workspace = service.current().workspace
+    here = service.current()
 
-    def ask() -> dict[str, Any]:
-        with workspace.db.read() as session:
-            return {"record": reported.record(session, workspace.settings)}
+    def ask() -> TrackRecord:
+        with here.workspace.db.read() as session:
+            return reported.record(session, here.workspace.settings)
 
-    found: TrackRecord = recent.get(ask)["record"]
-    return found
+    return here.keeper.get("track record", ask, age_s=RECORD_AGE_S).value
 
 
 def _before() -> int | None:
