@@ -12,8 +12,9 @@ from curation.release.splits import split_of
 from curation.review import repair, timeline
 from curation.review.timeline import Page
 from curation.store import search
+from curation.store.history import Doubted
 from curation.store.people import Role
-from curation.types import Question
+from curation.types import LabelSource, Question
 from webhooks import auth, service, tables
 from webhooks.pages import arguments
 from webhooks.tables import Column, Table
@@ -126,12 +127,18 @@ def _shown(page: Page) -> dict[str, Any]:
         "events": page.events[:SHOWN_EVENTS],
         "n_events": len(page.events),
         "current": [(question.value, next((x for x in known.labels if x.question == question), None)) for question in Question],
-        "doubts": {one.question: one for one in known.suspects if one.is_issue},
+        "doubts": _doubts(page),
         "sources": timeline.SOURCES,
         "address": address,
         "may_undo": page.is_repaired and g.person.role.covers(Role.ENGINEER),
         "reason_limit": REASON_LIMIT,
     }
+
+
+def _doubts(page: Page) -> dict[str, Doubted]:
+    """By question; what moderators decided is not doubted, whatever an earlier run thought."""
+    decided = {one.question for one in page.history.labels if one.source == LabelSource.MODERATORS.value}
+    return {one.question: one for one in page.history.suspects if one.is_issue and one.question not in decided}
 
 
 def _attributes(found: Any) -> list[tuple[str, str]]:
