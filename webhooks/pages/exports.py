@@ -155,7 +155,7 @@ def _row(one: Export) -> Row:
         "id": one.id,
         "link": url_for("exports.show", export_id=one.id),
         **{name: getattr(one, name) for name in ("created_at", "by", "format", "state", "n_listings", "error")},
-        "questions": " and ".join(one.questions),
+        "questions": BOTH if len(one.questions) > 1 else one.questions[0].value,
         **one.changes,
         "is_failed": one.state == exports.FAILED,
     }
