@@ -141,15 +141,14 @@ def fit(
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
     steps = Steps(detector, table, minimised, optimizer, config, processes)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, config.warmup_steps))
-    kept, losses, descent = _Kept(), [], []
+    kept, losses, trained = _Kept(), [], []
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
         minimised.begin(epoch)
-        trained = _epoch(steps, rng.permutation(train), schedule)
-        descent.append(trained)
+        trained.append(_epoch(steps, rng.permutation(train), schedule))
         found, weight = _validated(detector, table, validation, processes)
-        losses.append(float(np.average(found, weights=weight)) if len(found) else trained)
+        losses.append(float(np.average(found, weights=weight)) if len(found) else trained[-1])
         if kept.gives_way(found, weight):
             kept.epoch, kept.state = epoch, _trained(detector)
         if epoch - kept.epoch >= config.patience:
@@ -157,10 +156,8 @@ def fit(
     detector.load_state_dict(kept.state, strict=False)
     violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
-    n_seconds = time.monotonic() - started_s
-    return Fitted(
-        detector, len(losses), kept.epoch, tuple(losses), temperature, n_seconds, minimised, tuple(descent), steps.n_parts
-    )
+    learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(trained)
+    return Fitted(detector, len(losses), *learnt, steps.n_parts)
 
 
 def _join(detector: Detector, processes: Processes) -> None:

@@ -11,6 +11,7 @@ import click
 from curation import console
 
 FORMATS = ("parquet", "jsonl", "csv", "hf")
+QUESTIONS = ("category", "violation")
 
 
 @console.command("status", example="refurbish status --json")
@@ -109,16 +110,25 @@ def rollback(session: console.Session, reason: str, by: str | None, as_json: boo
 @console.command("export", example="refurbish export --out dataset --format hf --with-images")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the dataset.")
 @click.option("--format", "fmt", type=click.Choice(FORMATS), default="parquet", show_default=True)
+@click.option("--question", "questions", type=click.Choice(QUESTIONS), multiple=True, help="Labels of this question only.")
 @click.option("--snapshot", "sha256", help="A snapshot's sha256, or 8 digits of it (default: a new one).")
 @click.option("--with-images", is_flag=True, help="Copy the photos too.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in that folder.")
 @console.pass_session
 def export(
-    session: console.Session, out: Path, fmt: str, sha256: str | None, with_images: bool, overwrite: bool, as_json: bool
+    session: console.Session,
+    out: Path,
+    fmt: str,
+    questions: tuple[str, ...],
+    sha256: str | None,
+    with_images: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write a snapshot of all labels with its listings, card and checksums. The folder appears whole or not at all."""
     from curation.release import export as export_module
     from curation.store.workspace import utc_now
+    from curation.types import Question
 
     workspace = session.workspace()
     progress = console.Progress("listings", quiet=as_json)
@@ -128,6 +138,7 @@ def export(
         fmt,
         now=utc_now(),
         snapshot_sha256=sha256,
+        questions=[Question(name) for name in questions or QUESTIONS],
         with_images=with_images,
         overwrite=overwrite,
         advance=progress.advance,

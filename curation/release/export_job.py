@@ -1,7 +1,7 @@
 """The job `export`: writes the dataset that somebody asked for, and what changed since the one before."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from curation.release.folder import MANIFEST, SUMS
 from curation.store.files import sha256_of_file
 from curation.store.jobrun import JobRun
 from curation.store.tables import ExportRow
+from curation.types import Question
 
 
 def handle(run: JobRun) -> None:
@@ -60,10 +61,18 @@ def _noted(session: Session, run: JobRun) -> int:
         if row.manifest.get("job") == run.job.id:
             return row.id
     asked = run.job.payload
-    row = exports.begun(session, str(asked.get("format", "parquet")), str(asked.get("by", "")), run.workspace.db.now(session))
-    row.manifest = {"job": run.job.id}
+    about = str(asked.get("format", "parquet")), _questions(asked), str(asked.get("by", ""))
+    row = exports.begun(session, *about, run.workspace.db.now(session))
+    row.manifest = {**row.manifest, "job": run.job.id}
     session.flush()
     return row.id
+
+
+def _questions(asked: Mapping[str, Any]) -> tuple[Question, ...]:
+    """Those that the job names; both where it names none, or none that there are."""
+    named = asked.get("questions")
+    found = tuple(question for question in Question if isinstance(named, list) and question.value in named)
+    return found or tuple(Question)
 
 
 def _made(run: JobRun, export_id: int) -> tuple[dict[str, Any], int]:
@@ -74,13 +83,14 @@ def _made(run: JobRun, export_id: int) -> tuple[dict[str, Any], int]:
         before = _before(session, export_id)
     exports.clear(workspace, export_id)
     folder = exports.folder_of(workspace) / exports.name_of(export_id)
-    summary = export.write(workspace, folder, found.format, now=now, advance=lambda n: _go_on(run))
+    summary = export.write(workspace, folder, found.format, now=now, questions=found.questions, advance=lambda n: _go_on(run))
     with workspace.db.read() as session:
         frozen = snapshot.get(session, summary.snapshot_sha256)
     counts = _counted(run, export_id, before, frozen.sha256)
     files = [asdict(file) for file in _files(folder)]
     manifest = {
         "files": files,
+        "questions": list(found.questions),
         "n_listings": summary.n_listings,
         "snapshot": frozen.sha256,
         "since": before and before.id,

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from curation.release.changes import Change
 from curation.store import jobs
 from curation.store.tables import ExportRow, JobRow
 from curation.store.workspace import Workspace, lock_state
+from curation.types import Question
 
 KIND = "export"
 MAKING, READY, FAILED, DELETED = "making", "ready", "failed", "deleted"
@@ -39,6 +40,7 @@ class Export:
 
     id: int
     format: str
+    questions: tuple[Question, ...]  #: whose labels are in it
     state: str
     by: str
     created_at: datetime
@@ -72,20 +74,32 @@ def folder_of(workspace: Workspace) -> Path:
     return workspace.settings.home / "exports"
 
 
-def ask(session: Session, fmt: str, *, by: str, now: datetime) -> tuple[int, bool]:
-    """Note that an export is wanted and enqueue its job; its id, and False if one of this format is being made already.
+def ask(session: Session, fmt: str, *, by: str, now: datetime, questions: Collection[str] = tuple(Question)) -> tuple[int, bool]:
+    """Note that an export is wanted and enqueue its job; its id, and False if the same one is being made already.
 
-    Raises InputError on an unknown format.
+    Raises InputError on an unknown format or question, and without a question.
     """
+    chosen = asked_for(questions)
     if fmt not in export.FORMATS:
         raise InputError(f"format {shorten(fmt)} is not known; use one of {', '.join(export.FORMATS)}")
     lock_state(session, "exports")
     for row in session.execute(select(ExportRow).where(ExportRow.state == MAKING, ExportRow.format == fmt)).scalars():
-        if _is_pending(session, row):
+        if _is_pending(session, row) and _questions(row) == chosen:
             return row.id, False
-    row = begun(session, fmt, by, now)
+    row = begun(session, fmt, chosen, by, now)
     jobs.enqueue(session, KIND, {"export": row.id, "format": fmt, "by": by}, key=_key(row.id), now=now)
     return row.id, True
+
+
+def asked_for(names: Collection[str]) -> tuple[Question, ...]:
+    """Questions by their names, in their own order. Raises InputError on an unknown one, and without any."""
+    unknown = sorted(set(names) - set(Question))
+    if unknown or not names:
+        known = ", ".join(Question)
+        raise InputError(
+            f"question {shorten(unknown[0])} is not known; use {known}" if unknown else f"name a question of {known}"
+        )
+    return tuple(question for question in Question if question in names)
 
 
 def get(session: Session, export_id: int) -> Export:
@@ -139,9 +153,10 @@ def kept_changes(workspace: Workspace, export_id: int, *, limit: int = CHANGES_K
             yield Change(**json.loads(line))
 
 
-def begun(session: Session, fmt: str, by: str, now: datetime) -> ExportRow:
+def begun(session: Session, fmt: str, questions: Collection[Question], by: str, now: datetime) -> ExportRow:
     """A new row of an export that is to be made."""
-    row = ExportRow(format=fmt[:16], state=MAKING, manifest={}, by=by[:120], created_at=now)
+    manifest = {"questions": list(questions)}
+    row = ExportRow(format=fmt[:16], state=MAKING, manifest=manifest, by=by[:120], created_at=now)
     session.add(row)
     session.flush()
     return row
@@ -165,6 +180,10 @@ def _key(export_id: int) -> str:
     return f"{KIND}-{export_id}"
 
 
+def _questions(row: ExportRow) -> tuple[Question, ...]:
+    return tuple(Question(name) for name in row.manifest.get("questions", list(Question)))
+
+
 def _is_pending(session: Session, row: ExportRow) -> bool:
     job_id = row.manifest.get("job")
     mine = JobRow.id == job_id if isinstance(job_id, int) else JobRow.dedupe_key == _key(row.id)
@@ -179,6 +198,7 @@ def _as_export(session: Session, row: ExportRow) -> Export:
     return Export(
         id=row.id,
         format=row.format,
+        questions=_questions(row),
         state=state,
         by=row.by,
         created_at=row.created_at,

@@ -1,17 +1,20 @@
 """Exports on the pages: made by a job, compared with the one before, fetched in parts, checked, deleted."""
 
 import hashlib
+import json
 from collections.abc import Callable
 from datetime import datetime
 
+import pandas as pd
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import delete, select, update
 
-from curation.errors import NotFoundError
-from curation.release import exports, snapshot
+from curation.errors import InputError, NotFoundError
+from curation.release import export, exports, snapshot
 from curation.release.changes import Change, between
+from curation.release.formats import read_csv
 from curation.store import jobs, tokens
 from curation.store.people import Role
 from curation.store.tables import ExportRow, JobRow, LabelRow, ListingRow
@@ -228,10 +231,42 @@ def test_moderators_do_not_export(client: Client, method: str, path: str) -> Non
     assert client(Role.MODERATOR).open(path, method=method).status_code == 403
 
 
+@pytest.mark.parametrize("fmt", export.FORMATS)
+def test_an_export_of_one_question_lacks_the_other(sqlite_workspace: Workspace, now: datetime, fmt: str) -> None:
+    """In every format: the files and the manifest name its columns only, and are read back; the other one is asked for apart."""
+    fill(sqlite_workspace, now)
+    with sqlite_workspace.db.write() as session:
+        first, second = (exports.ask(session, fmt, by="ada", now=now, questions=(name,)) for name in ("category", "violation"))
+        assert (
+            first[1] and second[1] and exports.ask(session, fmt, by="ada", now=now, questions=["category"]) == (first[0], False)
+        )
+    Worker(sqlite_workspace, ["export"]).run(until_idle=True)
+    folder = exports.folder_of(sqlite_workspace) / "export-0001"
+    named = [column["name"] for column in json.loads((folder / "manifest.json").read_text())["columns"]]
+    assert "category_votes" in named and not any(name.startswith("violation") for name in named)
+    (file,) = (folder / "data").iterdir()
+    readers = {"csv": read_csv, "jsonl": lambda path: pd.read_json(path, lines=True)}
+    frame = readers.get(fmt, pd.read_parquet)(file)
+    assert (
+        len(frame) == 3
+        and list(frame.columns) == named
+        and "violation" not in (folder / "README.md").read_text().split("## Columns")[1].split("##")[0]
+    )
+
+
+@pytest.mark.parametrize("names", [(), ("categories",), ("category", "<b>")])
+def test_an_unknown_question_is_refused(sqlite_workspace: Workspace, now: datetime, names: tuple[str, ...]) -> None:
+    """With the names there are; on the page too."""
+    with sqlite_workspace.db.write() as session, pytest.raises(InputError, match="category, violation"):
+        exports.ask(session, "csv", by="ada", now=now, questions=names)
+
+
 @pytest.mark.parametrize("fmt", ["", "xlsx", "<script>", "../csv", "c" * 9999])
 def test_an_unknown_format_is_refused(client: Client, workspace: Workspace, fmt: str) -> None:
     """400 that names the formats there are; nothing is noted."""
-    answer = client(Role.ENGINEER).post("/exports", data={"format": fmt}, headers=HTML)
+    ada = client(Role.ENGINEER)
+    assert ada.post("/exports", data={"format": "csv", "questions": fmt}, headers=HTML).status_code == 400
+    answer = ada.post("/exports", data={"format": fmt}, headers=HTML)
     assert answer.status_code == 400 and "parquet, jsonl, csv, hf" in answer.text and "<script" not in answer.text
     with workspace.db.read() as session:
         assert session.execute(select(ExportRow.id)).first() is None

@@ -25,7 +25,9 @@ from curation.store.tables import (
 )
 from curation.store.workspace import Workspace
 from curation.types import Question
+from webhooks import service
 from webhooks.behind import Behind
+from webhooks.pages import overview
 
 HTML = {"Accept": "text/html"}
 DAY = timedelta(days=1)
@@ -208,6 +210,17 @@ def test_many_who_ask_at_once_cost_one_count() -> None:
     for thread in crowd:
         thread.join()
     assert found == [{"n": 1}] * 8
+
+
+def test_a_count_may_begin_before_anybody_asks(app: Flask) -> None:
+    """A service that starts counts ahead; whoever comes first gets that count."""
+    counted = Behind(60.0)
+    counted.ahead(lambda: {"n": 1})
+    counted.close()
+    assert counted.get(lambda: {"n": 2}) == {"n": 1}
+    overview.count_ahead(service.of(app))
+    service.of(app).trends.close()
+    assert service.of(app).trends.get(dict)["noise"] == []
 
 
 def test_an_error_is_told_and_not_kept() -> None:

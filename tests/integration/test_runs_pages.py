@@ -1,6 +1,7 @@
 """Runs and models on the pages: what a run left, however little; promoting and rolling back, also by two at once."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +14,7 @@ from sqlalchemy import select
 
 from curation.release import promotion, registry, run_view
 from curation.release.genotype import Genotype
-from curation.store import jobs, tokens
+from curation.store import jobs, people, tokens
 from curation.store.people import Role
 from curation.store.tables import Release
 from curation.store.workspace import Workspace
@@ -281,6 +282,31 @@ def test_after_a_change_suggestions_are_made_anew(workspace: Workspace, now: dat
     promotion.rollback(connected, seen=names[1], by="ada", reason="x")
     with workspace.db.read() as session:
         assert [job.kind for job in jobs.newest(session)] == ["refresh"]
+
+
+def test_the_forms_of_a_browser(light: FlaskClient, now: datetime) -> None:
+    """Signed in by password: the pages' own forms promote and roll back; a form of another site changes nothing."""
+    workspace, client = service.of(light.application).workspace, light.application.test_client()
+    first, second, _ = add_models(workspace, now)
+    with workspace.db.write() as session:
+        people.put(session, "eve", Role.ENGINEER, now=now)
+        people.set_password(session, "eve", "correct horse battery")
+    client.post("/login", data={**_form(client, "/login"), "name": "eve", "password": "correct horse battery"})
+    form = _form(client, f"/models/{second}")
+    assert client.post(f"/models/{second}/promote", data={"live": first, "reason": "x"}).status_code == 400
+    shown = client.post(f"/models/{second}/promote", data={**form, "reason": "x"}, headers=HTML, follow_redirects=True)
+    assert f"{second} is live now." in shown.text and f"Roll back to <bdi>{first}" in shown.text
+    assert client.post("/models/rollback", data={**_form(client, "/models"), "reason": "y"}).status_code == 303
+    assert (
+        live(workspace) == first
+        and client.post("/exports", data={**_form(client, "/exports"), "format": "csv"}).status_code == 303
+    )
+
+
+def _form(client: FlaskClient, path: str) -> dict[str, str]:
+    """The hidden fields of the page's form."""
+    page = client.get(path, headers=HTML).text
+    return dict(re.findall(r'<input type="hidden" name="(csrf_token|live)" value="([^"]*)"', page))
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "x" * 501, "nul\x00"])

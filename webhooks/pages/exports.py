@@ -14,6 +14,7 @@ from curation.release import exports
 from curation.release.changes import Change
 from curation.release.exports import Export
 from curation.store.people import Role
+from curation.types import Question
 from webhooks import auth, service, tables
 from webhooks.pages import told
 from webhooks.tables import Column, Row, Table
@@ -28,6 +29,9 @@ FORMATS = {
     "hf": "Hugging Face: for the datasets library",
 }
 
+BOTH = "both"
+QUESTIONS = {BOTH: tuple(Question), **{question.value: (question,) for question in Question}}
+
 blueprint = Blueprint("exports", __name__)
 
 
@@ -40,7 +44,9 @@ def index() -> str | Response:
         found = exports.newest(session, limit=PAGE + 1, before=before)
         is_making = any(one.state == exports.MAKING for one in found)
         known = {name: FORMATS.get(name, name) for name in release_export.FORMATS}
-        return tables.page("exports.html", _listed(session, found), formats=known, before=before, is_making=is_making)
+        return tables.page(
+            "exports.html", _listed(session, found), formats=known, questions=QUESTIONS, before=before, is_making=is_making
+        )
 
 
 @blueprint.post("/exports")
@@ -50,12 +56,12 @@ def make() -> Answer:
     here = service.current()
     try:
         with here.workspace.db.write() as session:
-            export_id, is_new = exports.ask(
-                session, request.form.get("format", ""), by=g.person.name, now=here.workspace.db.now(session)
-            )
+            asked = QUESTIONS.get(request.form.get("questions", BOTH), ())
+            now, fmt = here.workspace.db.now(session), request.form.get("format", "")
+            export_id, is_new = exports.ask(session, fmt, by=g.person.name, now=now, questions=asked)
     except InputError as error:
         told.stop(400, str(error))
-    flash(f"Export {export_id} is being made." if is_new else f"Export {export_id} of this format is being made already.")
+    flash(f"Export {export_id} is being made." if is_new else f"Export {export_id} is the same and is being made already.")
     return redirect(url_for("exports.index"), 303)
 
 
@@ -123,6 +129,7 @@ def _listed(session: Session, found: Sequence[Export]) -> Table:
         Column("id", "Export", link="link"),
         Column("state", "State"),
         Column("format", "Format"),
+        Column("questions", "Questions"),
         Column("n_listings", "Listings", "number"),
         Column("added", "Added", "number"),
         Column("relabelled", "Relabelled", "number"),
@@ -148,6 +155,7 @@ def _row(one: Export) -> Row:
         "id": one.id,
         "link": url_for("exports.show", export_id=one.id),
         **{name: getattr(one, name) for name in ("created_at", "by", "format", "state", "n_listings", "error")},
+        "questions": BOTH if len(one.questions) > 1 else one.questions[0].value,
         **one.changes,
         "is_failed": one.state == exports.FAILED,
     }

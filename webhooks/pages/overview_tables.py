@@ -89,7 +89,7 @@ def _waiting(rows: Sequence[Waiting], now: datetime) -> Table:
 def _releases(rows: Sequence[Went]) -> Table:
     columns = [
         Column("at", "Live since", "moment"),
-        Column("model", "Model", link="link"),
+        Column("model", "Model"),
         Column("action", "By"),
         Column("value", "Right", "share"),
         Column("low", "At least", "share"),
