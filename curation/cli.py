@@ -29,7 +29,7 @@ COMMANDS = {
     "periods": ("curation.review.insight_commands:periods", "Accuracy and noise by date of listing."),
     "noise": ("curation.review.noise_commands:noise", "Which categories are mislabelled, and as what."),
     "retrain": ("trainer.commands:retrain", "Train, evaluate, pass the gate and release."),
-    "category": ("trainer.addition_commands:category", "Add a violation to the live detector, in one command."),
+    "category": ("trainer.addition.commands:category", "Add a violation to the live detector, in one command."),
     "search": ("trainer.search.commands:search", "Search the text branch's cells, and race them."),
     "runs": ("curation.release.commands:runs", "Training runs, newest first."),
     "models": ("curation.release.commands:models", "Model versions and which one is live."),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from flask.testing import FlaskClient
 
-from curation.catalog.scorer import ONNX_SUFFIX, SIDECAR_SUFFIX
+from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX
 from curation.release import registry
 from curation.store import tokens
 from curation.store.files import FileStore

@@ -1,5 +1,6 @@
 """A headless Chromium on our own pages: signing in, looking, and what a machine can see of accessibility."""
 
+import importlib.resources
 import os
 import shutil
 from collections.abc import Iterator
@@ -66,3 +67,41 @@ def pictures(browser: Any, url: str, paths: dict[str, str], folder: Path) -> Non
                 look(browser, width_px, scheme)
                 browser.get(f"{url}{path}")
                 picture(browser, folder / f"{name}-{width_px}-{scheme}.png")
+
+
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+def audit(browser: Any) -> list[str]:
+    """What axe-core finds wrong with the page that is open: ``rule: first element``, for WCAG 2.2 AA and good practice."""
+    axe = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+    browser.execute_script(axe.read_text(encoding="utf-8"))
+    found = browser.execute_async_script(
+        "const done = arguments[1]; axe.run(document, {runOnly: arguments[0], resultTypes: ['violations']})"
+        ".then(r => done(r.violations), e => done([{id: String(e), nodes: []}]))",
+        RULES,
+    )
+    return [f"{one['id']}: {one['nodes'][0]['html'][:200] if one['nodes'] else ''}" for one in found]
+
+
+def shift(browser: Any) -> float:
+    """Cumulative layout shift of the page so far; 0 = nothing moved."""
+    found: float = browser.execute_async_script(
+        "const done = arguments[0]; let sum = 0; new PerformanceObserver(l => l.getEntries().forEach(e => sum += e.value))"
+        ".observe({type: 'layout-shift', buffered: true}); setTimeout(() => done(sum), 50)"
+    )
+    return found
+
+
+def weight_bytes(browser: Any) -> int:
+    """Bytes of the page and what it loads, without photos."""
+    found: int = browser.execute_script(
+        "return performance.getEntries().filter(e => e.encodedBodySize !== undefined && !e.name.includes('/media/'))"
+        ".reduce((sum, e) => sum + e.encodedBodySize, 0)"
+    )
+    return found
+
+
+def complaints(browser: Any) -> list[str]:
+    """What the browser's console has to say: errors of scripts and of the content security policy among them."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]

@@ -6,8 +6,6 @@ The last two need packages of their own, which are imported only then; nothing i
 
 import hashlib
 import importlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from curation.catalog import segments
 from curation.errors import ConfigError, InputError, shorten
 from curation.store.files import sha256_of_file
 from trainer import resnet
@@ -94,13 +93,13 @@ class FeatureCache:
     """Features of photos by their pixels, in immutable files `<name>-*.npy` under `root`; None keeps them in memory.
 
     The key is a hash of the decoded pixels, which are all that the network sees: another size, or another decoder, is
-    another photo. As in `PhotoCache`, files are renamed into place and unreadable ones are ignored.
+    another photo. Several processes may share the folder; photos of a file that cannot be read are computed again.
     """
 
     def __init__(self, root: Path | None, name: str, width: int) -> None:
         self.root, self.name = root, name
         self._dtype = np.dtype([("key", f"S{2 * KEY_BYTES}"), ("features", np.float16, (width,))])
-        self._segments: list[NDArray[np.void]] = [] if root is None else [*self._stored(root)]
+        self._segments: list[NDArray[np.void]] = [] if root is None else [*segments.stored(root, name, self._dtype)]
 
     def load(self, photos: Pixels, compute: Callable[[Pixels], Kept]) -> Kept:
         """(P, F) features; `compute` is asked for those of photos that were never seen, a segment at a time."""
@@ -120,29 +119,12 @@ class FeatureCache:
             self._keep(keys[rows], found[rows])
         return found
 
-    def _stored(self, root: Path) -> list[NDArray[np.void]]:
-        found = []
-        for path in sorted(root.glob(f"{self.name}-*.npy")):
-            try:
-                segment = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError):
-                continue
-            found += [segment] if segment.dtype == self._dtype and len(segment) else []
-        return found
-
     def _keep(self, keys: NDArray[np.bytes_], features: Kept) -> None:
         segment = np.zeros(len(keys), self._dtype)
         segment["key"], segment["features"] = keys, features
-        if self.root is None:
-            self._segments.append(segment)
-            return
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=self.root, prefix=".part-")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, segment, allow_pickle=False)
-        path = self.root / f"{self.name}-{min(keys.tolist()).decode()[:16]}-{len(keys)}.npy"
-        os.replace(part, path)
-        self._segments.append(np.load(path, mmap_mode="r", allow_pickle=False))
+        if self.root is not None:
+            segment = np.load(segments.store(self.root, self.name, segment), mmap_mode="r", allow_pickle=False)
+        self._segments.append(segment)
 
 
 class _Pooled(nn.Module):

@@ -21,6 +21,7 @@ from trainer.text import N_TEXT_BLOCKS, TextBranch
 
 Rows = NDArray[np.int64]  #: row numbers
 WEIGHED_ROWS = 4096
+EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,11 @@ class Table:
         found = csr_matrix((weights, self._ids.cpu().numpy(), ends), shape=(len(self), self.shape.n_buckets))[rows]
         found.eliminate_zeros()
         return found
+
+
+def parts(rows: Rows, size: int = EVALUATION_BATCH) -> list[Rows]:
+    """These rows in order, `size` at a time: at least one part, which may be empty."""
+    return [rows[at : at + size] for at in range(0, max(1, len(rows)), size)]
 
 
 def _on(array: NDArray[np.generic], device: torch.device) -> Tensor:

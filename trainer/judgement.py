@@ -8,7 +8,8 @@ import numpy as np
 
 from curation.catalog.features import Features
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import FP32, ONNX_SUFFIX, Scorer, Scores
+from curation.catalog.scorer import FP32, Scorer, Scores
+from curation.catalog.sidecar import ONNX_SUFFIX
 from curation.errors import IntegrityError, NotFoundError
 from curation.release import gates, registry, snapshot
 from curation.release.gates import Candidate, Check, Verdict

@@ -18,19 +18,18 @@ from curation.catalog.features import Features
 from curation.errors import StaleLease
 from trainer import backbone, recipes, violation_fit
 from trainer.config import TrainConfig
-from trainer.data import Rows, Table
+from trainer.data import Rows, Table, parts
 from trainer.image import PhotoStem, SideBySide, Stem
 from trainer.model import HAS_PRICE, Detector
 from trainer.objective import Objective, autocast
 from trainer.processes import ALONE, Processes
 from trainer.search.branch import Norm
 from trainer.state import State
-from trainer.step import NotFiniteError, Steps
+from trainer.step import Steps
 from trainer.text import idf
 
-__all__ = ["Fitted", "NotFiniteError", "fit", "fit_temperature", "predict", "settle", "start", "stem_of"]
+__all__ = ["Fitted", "fit", "fit_temperature", "predict", "settle", "start", "stem_of"]
 
-EVALUATION_BATCH = 512
 TEMPERATURES = (0.5, 8.0)
 N_VALIDATED = 2**24
 """Probabilities that each epoch is judged by, at most."""
@@ -193,9 +192,9 @@ def predict(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Category probabilities (n, K) and violation probabilities (n, V) of these rows, in every process."""
     detector.eval()
-    own = _parts(rows[processes.share(len(rows))], EVALUATION_BATCH)
+    own = parts(rows[processes.share(len(rows))])
     category, violation = zip(*(detector.probabilities(detector(table.batch(part))) for part in own), strict=True)
-    found = (processes.gathered(torch.cat(parts), len(rows)) for parts in (category, violation))
+    found = (processes.gathered(torch.cat(answers), len(rows)) for answers in (category, violation))
     first, second = (part.cpu().numpy() for part in found)
     return first, second
 
@@ -204,7 +203,7 @@ def _epoch(steps: Steps, order: Rows, schedule: torch.optim.lr_scheduler.LambdaL
     """The mean loss of all rows, in this order."""
     steps.detector.train()
     total = 0.0
-    for rows in _parts(order, steps.config.batch):
+    for rows in parts(order, steps.config.batch):
         total += steps(rows) * len(rows)
         schedule.step()
     return total / max(1, len(order))
@@ -237,7 +236,7 @@ def _set_temperature(detector: Detector, table: Table, rows: Rows, processes: Pr
 
 def _log_probs(detector: Detector, table: Table, rows: Rows, processes: Processes) -> NDArray[np.float32]:
     """(n, K) as they are at temperature 1, in every process."""
-    own = _parts(rows[processes.share(len(rows))], EVALUATION_BATCH)
+    own = parts(rows[processes.share(len(rows))])
     with autocast(table.device, detector.config.bf16):
         found = torch.cat([detector(table.batch(part))[0].float() for part in own])
     return np.asarray(processes.gathered(found, len(rows)).cpu().numpy(), np.float32)
@@ -277,8 +276,3 @@ def _optimizer(detector: Detector, config: TrainConfig) -> torch.optim.Optimizer
 
 def _rate(step: int, n_steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / warmup) * max(0.0, 1 - step / max(1, n_steps))
-
-
-def _parts(rows: Rows, size: int) -> list[Rows]:
-    """At least one, which may be empty."""
-    return [rows[at : at + size] for at in range(0, max(1, len(rows)), size)]

@@ -13,19 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import (
-    EMBEDDING,
-    FORMAT,
-    INPUTS,
-    INT8,
-    ONNX_SUFFIX,
-    OUTPUTS,
-    SIDECAR_SUFFIX,
-    THRESHOLDS,
-    TOKEN_INPUTS,
-    TOKENIZER,
-    Scorer,
-)
+from curation.catalog.scorer import EMBEDDING, INPUTS, OUTPUTS, TOKEN_INPUTS, Scorer
+from curation.catalog.sidecar import FORMAT, INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.release.gates import Check
 from curation.store.db import dump_json

@@ -6,7 +6,7 @@ in the worker fenced together with the job, so a run that lost its lease leaves 
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,41 +18,26 @@ from curation import telemetry
 from curation.catalog.features import FeatureConfig
 from curation.errors import StaleLease
 from curation.release import policy, registry, snapshot
-from curation.release.gates import Check, Verdict
-from curation.release.registry import Model
 from curation.review import probabilities, repair, suspects
 from curation.review.repair import Plan
 from curation.settings import Settings
 from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import RunRow
-from curation.store.workspace import Workspace, lock_state
+from curation.store.workspace import Workspace
+from trainer import runs
 from trainer.config import TrainConfig, read_files
 from trainer.detect import Outcome, detect, device_of, device_words
 from trainer.evaluate import plain
 from trainer.given import Stages, follow
 from trainer.processes import ALONE, Processes, joined
+from trainer.runs import Begun
 from trainer.search.gradients import answering
 
 KIND = "retrain"
 BY = "retrain"
 AGAIN = "run it again; a process that lost its GPU seldom gets it back, so start the worker anew if that fails too"
-LIVE = "release.live"
-"""Two runs do not release at once."""
-
 log = telemetry.logger("retrain")
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A run that was noted as running."""
-
-    run_id: int
-    snapshot_sha256: str
-    champion: Model | None
-    config: TrainConfig
-    device: torch.device
-    started_s: float  #: `time.monotonic()`
 
 
 def train_config(
@@ -93,7 +78,7 @@ def _run(
         with workspace.db.write() as session:
             return _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: a run left as running would hide its corrections
-        note_failure(workspace, begun, error)
+        runs.note_failure(workspace, begun, error)
         raise
 
 
@@ -112,7 +97,7 @@ def handle(job: JobRun) -> None:
         with job.finishing() as session:
             _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except Exception as error:
-        note_failure(workspace, begun, error)
+        runs.note_failure(workspace, begun, error)
         raise
 
 
@@ -158,59 +143,20 @@ def _conclude(
     session: Session, workspace: Workspace, begun: Begun, outcome: Outcome, planned: Plan, stages: Stages, *, now: datetime
 ) -> dict[str, Any]:
     """Suspects, repairs, model, verdict and run in the caller's transaction; the report."""
-    settings, verdict = workspace.settings, against_the_live_model(session, begun, outcome.verdict)
+    settings, verdict = workspace.settings, runs.against_the_live_model(session, begun, outcome.verdict)
     outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
     for question, found in outcome.suspects.items():
         suspects.replace(session, question, found, run_id=begun.run_id)
     repaired = {**repair.report(planned), **asdict(repair.apply(session, planned, now=now))}
-    model = registry.add_model(
-        session,
-        run_id=begun.run_id,
-        onnx_sha256=outcome.artifact.onnx_sha256,
-        sidecar_sha256=outcome.artifact.sidecar_sha256,
-        weights_sha256=outcome.artifact.weights_sha256,
-        report=plain({name: outcome.report[name] for name in ("challenger", "gate", "fit")}),
-        now=now,
-    )
-    state = "promoted" if verdict.passed else "refused"
-    if verdict.passed:
-        registry.promote(session, model.name, by=BY, reason=verdict.words, now=now, files=workspace.files)
-    n_seconds = time.monotonic() - begun.started_s
-    about = {"run_id": begun.run_id, "model": model.name, "state": state, "snapshot": begun.snapshot_sha256}
-    seconds = {**stages.seconds, "total": round(n_seconds, 2)}
-    report: dict[str, Any] = plain({**about, **outcome.report, "repair": repaired, "seconds": seconds})
-    report["challenger"]["name"] = model.name
-    registry.finish_run(session, begun.run_id, state=state, report=report, n_seconds=n_seconds, now=now)
+    kept = plain({name: outcome.report[name] for name in ("challenger", "gate", "fit")})
+    about = runs.released(session, workspace, begun, outcome.artifact, verdict, kept, by=BY, now=now)
+    report: dict[str, Any] = plain({**about, **outcome.report, "repair": repaired})
+    report["challenger"]["name"] = about["model"]
+    report = runs.ended(session, begun, report, stages, now=now)
     if settings.label_studio_url:
         jobs.enqueue(session, "refresh", {"run_id": begun.run_id}, key="refresh", now=now)
     policy.consider(session, settings, now=now)
     return report
-
-
-def against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:
-    """Refuse if another model went live, or was rolled back to, while this one was compared with its champion."""
-    lock_state(session, LIVE)
-    live = registry.live(session)
-    before, after = (None if model is None else model.name for model in (begun.champion, live))
-    if before == after:
-        return verdict
-    words = (
-        f"the live model changed from {before or 'none'} to {after or 'none'} during the run; train again to be compared with it"
-    )
-    return replace(verdict, passed=False, checks=(*verdict.checks, Check("live model", False, words, {})))
-
-
-def note_failure(workspace: Workspace, begun: Begun, error: BaseException) -> None:
-    """The run's own row says why it ended; a database that is away must not hide the first error."""
-    report: Mapping[str, Any] = {"run_id": begun.run_id, "error": f"{type(error).__name__}: {error}"}
-    try:
-        with workspace.db.write() as session:
-            n_seconds = time.monotonic() - begun.started_s
-            registry.finish_run(
-                session, begun.run_id, state="failed", report=report, n_seconds=n_seconds, now=workspace.db.now(session)
-            )
-    except Exception as failure:
-        log.warning("failure not noted", run=begun.run_id, error=str(failure))
 
 
 def _bury_lost(job: JobRun) -> None:

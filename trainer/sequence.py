@@ -19,7 +19,7 @@ from trainer.search.cells import Genotype, Skeleton
 from trainer.search.examples import Embedded
 
 LENGTHS = {"title": 20, "description": 36, "attributes": 6}
-"""Positions of each field, as where cells are searched; with the price they are 64."""
+"""Positions of each field, here and where cells are searched; with the price they are 64."""
 
 TITLE, DESCRIPTION, ATTRIBUTES = (FIELDS.index(name) + 1 for name in LENGTHS)
 

@@ -31,6 +31,18 @@ class NotFiniteError(InputError):
     """A loss became NaN or infinite; no model is kept."""
 
 
+def finite(loss: Tensor, table: Table, rows: Rows, *, whose: str = "", rates: str = "the rates") -> float:
+    """The loss of a batch of these rows. Raises NotFiniteError naming their listings, and the rates that may be too high."""
+    found = loss.item()
+    if not math.isfinite(found):
+        refs = [table.refs[row] for row in rows]
+        raise NotFiniteError(
+            f"the {whose}loss became {found} on a batch of {len(rows)} listings, {shorten(refs, 400)}; "
+            f"no model was kept, look at these listings or lower {rates}"
+        )
+    return found
+
+
 class Steps:
     """The steps of one fit."""
 
@@ -104,13 +116,7 @@ class Steps:
     def _backward(self, seen: Seen, rows: Rows) -> float:
         self._is_asked = True
         value = self.objective(self.detector, seen, self.table.wanted(rows))
-        found = value.item()
-        if not math.isfinite(found):
-            refs = [self.table.refs[row] for row in rows]
-            raise NotFiniteError(
-                f"the loss became {found} on a batch of {len(rows)} listings, {shorten(refs, 400)}; "
-                "no model was kept, look at these listings or lower the rates"
-            )
+        found = finite(value, self.table, rows)
         value.backward()  # type: ignore[no-untyped-call]
         return found
 

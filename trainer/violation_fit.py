@@ -1,25 +1,20 @@
 """The fit of the violations: the linear head at once, then by steps the network that reads what it leaves over."""
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from curation.errors import shorten
 from trainer import residual, violations
 from trainer.config import TrainConfig
-from trainer.data import Rows, Table
+from trainer.data import Rows, Table, parts
 from trainer.model import Detector
 from trainer.objective import autocast
-from trainer.step import MAX_GRADIENT, NotFiniteError
+from trainer.step import MAX_GRADIENT, finite
 
 N_FOLDS = 4
 """Of the linear head whose logits the network is fitted upon."""
-
-EVALUATION_BATCH = 512
 
 Inputs = tuple[csr_matrix, NDArray[np.float32], NDArray[np.float32]]
 
@@ -66,11 +61,7 @@ def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows
 def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimizer: torch.optim.Optimizer) -> None:
     with autocast(table.device, detector.config.bf16):
         value = residual.loss(offset + detector.added(detector.shown(table.batch(rows))), *_answers(table, rows))
-    if not math.isfinite(value.item()):
-        raise NotFiniteError(
-            f"the violations' loss became {value.item()} on a batch of {len(rows)} listings, "
-            f"{shorten([table.refs[row] for row in rows], 400)}; no model was kept, look at these listings or lower token_rate"
-        )
+    finite(value, table, rows, whose="violations' ", rates="token_rate")
     optimizer.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRADIENT)
@@ -99,10 +90,9 @@ def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -
 @torch.no_grad()
 def _share(detector: Detector, table: Table, rows: Rows) -> float:
     """How much of the network makes these rows' answers likeliest; all of it without rows."""
-    wanted, parts = table.targets, [rows[at : at + EVALUATION_BATCH] for at in range(0, len(rows), EVALUATION_BATCH)]
-    if not parts:
+    if not len(rows):
         return 1.0
-    batches = [table.batch(part) for part in parts]
+    wanted, batches = table.targets, [table.batch(part) for part in parts(rows)]
     whole = torch.cat([detector(batch)[1] for batch in batches])
     added = torch.cat([detector.added(batch) for batch in batches])
     linear = (whole - added).cpu().numpy()

@@ -19,7 +19,7 @@ from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, receive, service, tables
 from webhooks.api import routes as api
-from webhooks.pages import account, overview, reports
+from webhooks.pages import account, listing, overview, quality, reports, suspects
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -87,16 +87,8 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for blueprint in (
-        receive.blueprint,
-        media.blueprint,
-        health.blueprint,
-        account.blueprint,
-        overview.blueprint,
-        reports.blueprint,
-        api.blueprint,
-    ):
-        app.register_blueprint(blueprint)
+    for room in (receive, media, health, account, overview, quality, suspects, listing, reports, api):
+        app.register_blueprint(room.blueprint)
     app.after_request(_finish)
     app.teardown_request(lambda _: structlog.contextvars.clear_contextvars())
     app.context_processor(_shared)

@@ -11,6 +11,7 @@ from flask import Flask, current_app
 
 from curation.store.db import Database
 from curation.store.workspace import Workspace
+from webhooks.kept import Keeper
 from webhooks.limits import Limits
 from webhooks.metrics import Metrics
 from webhooks.writer import BatchWriter
@@ -45,12 +46,14 @@ class Service:
     metrics: Metrics
     status: Recent
     limits: Limits
+    keeper: Keeper
 
     @classmethod
     def open(cls, workspace: Workspace) -> "Service":
         """Start the writer. Call it in the process that serves, never before a fork."""
         writer_db = Database(workspace.settings.url, busy_timeout_s=workspace.settings.webhook_wait_s)
-        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), Recent(STATUS_AGE_S), Limits(workspace.settings))
+        limits = Limits(workspace.settings)
+        return cls(workspace, BatchWriter(writer_db), Metrics(workspace), Recent(STATUS_AGE_S), limits, Keeper())
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""

@@ -1,8 +1,6 @@
 """Photos as small square arrays, decoded once and kept in memory-mapped segments."""
 
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from curation.catalog import segments
 from curation.errors import IntegrityError, NotFoundError
 from curation.store.files import FileStore
 
@@ -24,8 +23,7 @@ Pixels = NDArray[np.uint8]
 class PhotoCache:
     """Decoded photos by sha256, in immutable files `<px>-*.npy` under `root`; None keeps nothing.
 
-    A segment is written beside its final name and renamed, so that several processes may share
-    the folder; a segment that cannot be read is ignored and its photos are decoded again.
+    Several processes may share the folder; photos of a file that cannot be read are decoded again.
     """
 
     def __init__(self, root: Path | None, px: int) -> None:
@@ -51,14 +49,9 @@ class PhotoCache:
 
     def _cached(self, wanted: set[str]) -> dict[str, Pixels]:
         found: dict[str, Pixels] = {}
-        for path in sorted(self.root.glob(f"{self.px}-*.npy")) if self.root else ():
-            try:
-                segment = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError):
-                continue
-            if segment.dtype == self._dtype:
-                names = np.char.decode(np.asarray(segment["sha256"]), "ascii").tolist()
-                found |= {sha: segment["pixels"][row] for row, sha in enumerate(names) if sha in wanted}
+        for segment in segments.stored(self.root, str(self.px), self._dtype) if self.root else ():
+            names = np.char.decode(np.asarray(segment["sha256"]), "ascii").tolist()
+            found |= {sha: segment["pixels"][row] for row, sha in enumerate(names) if sha in wanted}
         return found
 
     def _decode(self, shas: Sequence[str], media: FileStore) -> dict[str, Pixels]:
@@ -78,11 +71,7 @@ class PhotoCache:
         segment = np.zeros(len(fresh), self._dtype)
         segment["sha256"] = [sha.encode() for sha in fresh]
         segment["pixels"] = list(fresh.values())
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.root, prefix=".part-")
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, segment, allow_pickle=False)
-        os.replace(name, self.root / f"{self.px}-{min(fresh)[:16]}-{len(fresh)}.npy")
+        segments.store(self.root, str(self.px), segment)
 
 
 def square(data: bytes, px: int) -> Pixels:

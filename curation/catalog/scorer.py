@@ -1,9 +1,5 @@
-"""A released detector, run by ONNX Runtime: files named by their sha256, and the shared featuriser.
+"""A released detector, run by ONNX Runtime: files named by their sha256, and the shared featuriser."""
 
-A sidecar names the model file in floats and, since there is one, the same model in whole numbers with what it loses by them.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.catalog import sidecar as sidecars
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.tokens import SUFFIX as TOKENS_SUFFIX
+from curation.catalog.sidecar import INT8, ONNX_SUFFIX, THRESHOLDS, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, NotFoundError, ProbabilityError, shorten
 from curation.store.files import FileStore
 from curation.types import Listing
 
-FORMAT = "refurbish-detector-1"
-ONNX_SUFFIX = ".onnx"
-SIDECAR_SUFFIX = ".json"
 BATCH = 128
 N_THREADS = 2
 INPUTS = ("ids", "counts", "numeric", "photos", "photo_index")
@@ -32,15 +26,8 @@ OUTPUTS = ("category", "violation")
 EMBEDDING = "embedding"
 """Beside OUTPUTS, of models that were exported with their joint embedding."""
 
-THRESHOLDS = "thresholds"
-"""Key of the sidecar: by violation, what its threshold is and what speaks for it (`curation.quality.thresholds.Certified`)."""
-
-TOKENIZER = "tokenizer_sha256"
-"""Key of the sidecar, of models that read texts in order."""
-
-INT8, FP32 = "int8", "fp32"
-"""Precisions. The first one is also a key of the sidecar: sha256 and bytes of the file in whole numbers, whether it is approved,
-why (words and delta), and its own thresholds."""
+FP32 = "fp32"
+"""The precision beside INT8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +62,9 @@ class Scorer:
 
         Raises NotFoundError if a file is gone, IntegrityError if they do not belong together.
         """
-        sidecar = _sidecar(files.get(sidecar_sha256, SIDECAR_SUFFIX))
-        if sidecar["onnx_sha256"] != onnx_sha256:
-            raise IntegrityError(
-                f"sidecar {sidecar_sha256[:12]} belongs to model file {shorten(sidecar['onnx_sha256'])}, not to {onnx_sha256}; "
-                "promote a model whose two files were written together"
-            )
+        sidecar = sidecars.load(files, onnx_sha256, sidecar_sha256)
         tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
-        small = _small(sidecar) if precision == INT8 else None
+        small = sidecars.small(sidecar) if precision == INT8 else None
         if small is None:
             return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
         served = {**sidecar, "onnx_sha256": small["sha256"], THRESHOLDS: small.get(THRESHOLDS, {})}
@@ -165,39 +147,6 @@ def _thresholds(sidecar: Mapping[str, Any]) -> NDArray[np.float64]:
     if np.isnan(cuts).any():
         raise IntegrityError(f"a model's sidecar has thresholds that are no numbers: {shorten(found)}; export the model again")
     return cuts
-
-
-def further_files(sidecar: bytes) -> list[tuple[str, str]]:
-    """sha256 and suffix of each file that a sidecar names beside the model in floats. Raises IntegrityError if it is not JSON."""
-    try:
-        found = json.loads(sidecar)
-    except ValueError as error:
-        raise IntegrityError(f"a model's sidecar is not JSON: {error}; export the model again") from error
-    small = _small(found)
-    named = [(small["sha256"], ONNX_SUFFIX)] if small else []
-    return [*named, (found[TOKENIZER], TOKENS_SUFFIX)] if TOKENIZER in found else named
-
-
-def _small(sidecar: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What the sidecar says of the file in whole numbers; None where there is none or the gate did not approve it."""
-    found = sidecar.get(INT8)
-    if found is None:
-        return None
-    if not isinstance(found, dict) or not isinstance(found.get("sha256"), str) or not isinstance(found.get("approved"), bool):
-        raise IntegrityError(f"a model's sidecar has an unusable part {INT8!r}: {shorten(found)}; export the model again")
-    return found if found["approved"] else None
-
-
-def _sidecar(data: bytes) -> Mapping[str, Any]:
-    try:
-        found: Mapping[str, Any] = json.loads(data)
-    except ValueError as error:
-        raise IntegrityError(f"a model's sidecar is not JSON: {error}; export the model again") from error
-    wanted = {"format", "features", "classes", "violations", "onnx_sha256"}
-    missing = sorted(wanted - set(found)) if isinstance(found, dict) else sorted(wanted)
-    if missing or found["format"] != FORMAT:
-        raise IntegrityError(f"a model's sidecar lacks {missing} or is not {FORMAT!r}: {shorten(found)}; export the model again")
-    return found
 
 
 def _require_shape(session: Any, sidecar: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from curation.catalog.features import MAX_ATTRIBUTE_CHARS, PRICE_BAND
 from curation.catalog.pieces import MIN_PIECES, fit_pieces, read_pieces
+from curation.catalog.sidecar import TOKENS_SUFFIX
 from curation.catalog.words import clean, crc, hashes_of, words_of
 from curation.errors import ConfigError, IntegrityError, shorten
 from curation.store.files import FileStore
@@ -39,7 +40,6 @@ FIRST_TEXT = 1 + N_BANDS + N_CURRENCIES
 """First id of text. Below: 0 padding, then price bands, then hashed currencies."""
 
 FORMAT = "refurbish-tokens"
-SUFFIX = ".tokens"
 MAX_ATTRIBUTES = 64
 MAX_BUCKETS = 1 << 30
 CHUNK = 4096  # listings encoded at once
@@ -235,12 +235,12 @@ class Tokenizer:
 
     def save(self, files: FileStore) -> str:
         """Store it and return its sha256."""
-        return files.put(self.to_bytes(), SUFFIX)
+        return files.put(self.to_bytes(), TOKENS_SUFFIX)
 
     @classmethod
     def load(cls, files: FileStore, sha256: str) -> "Tokenizer":
         """The tokenizer of this sha256. Raises NotFoundError or IntegrityError."""
-        return cls.from_bytes(files.get(sha256, SUFFIX))
+        return cls.from_bytes(files.get(sha256, TOKENS_SUFFIX))
 
 
 def texts_of(listing: Listing, config: TokenConfig) -> tuple[str, str, str]:

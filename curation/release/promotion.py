@@ -17,11 +17,11 @@ REASON_LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """`live` is the live model afterwards. Not `done`: nothing was changed, another change came first or it is live already."""
+    """What became of a change. `is_overtaken`: another one came first, and nothing was changed."""
 
-    done: bool
-    live: str | None
+    live: str | None  #: the live model afterwards
     words: str
+    is_overtaken: bool = False
 
 
 def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str) -> Changed:
@@ -34,13 +34,13 @@ def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str)
         live = _live(session)
         wanted = registry.by_name(session, name).name
         if live == wanted:
-            return Changed(False, live, f"{wanted} is live already; nothing was changed.")
+            return Changed(live, f"{wanted} is live already; nothing was changed.")
         if live != (seen or None):
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         registry.promote(session, wanted, by=by, reason=reason, now=now, files=workspace.files)
-        _refresh(session, workspace)
-    return Changed(True, wanted, f"{wanted} is live now.")
+        refresh_suggestions(session, workspace)
+    return Changed(wanted, f"{wanted} is live now.")
 
 
 def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Changed:
@@ -52,8 +52,8 @@ def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Change
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         model = registry.rollback(session, by=by, reason=reason, now=now, files=workspace.files)
-        _refresh(session, workspace)
-    return Changed(True, model.name, f"{model.name} is live again.")
+        refresh_suggestions(session, workspace)
+    return Changed(model.name, f"{model.name} is live again.")
 
 
 def _live(session: Session) -> str | None:
@@ -65,19 +65,21 @@ def _live(session: Session) -> str | None:
 def _overtaken(seen: str, live: str | None) -> Changed:
     words = (
         f"Nothing was changed: your page showed {seen or 'no model'} as live, but meanwhile {live or 'no model'} is. "
-        "Look at the release log below, then decide again."
+        "Look at the release log on the page Models, then decide again."
     )
-    return Changed(False, live, words)
+    return Changed(live, words, is_overtaken=True)
 
 
 def _checked(reason: str) -> str:
     reason = " ".join(reason.split())
     if not 0 < len(reason) <= REASON_LIMIT:
         raise InputError(f"a reason has 1 to {REASON_LIMIT} characters, this one {len(reason)}; say why, it stays in the log")
+    if "\x00" in reason:
+        raise InputError("a reason cannot hold a NUL character; remove it")
     return reason
 
 
-def _refresh(session: Session, workspace: Workspace) -> None:
-    """Moderators must not go on seeing the suggestions from before."""
+def refresh_suggestions(session: Session, workspace: Workspace) -> None:
+    """Moderators must not go on seeing the suggestions from before: with Label Studio connected, enqueue their renewal."""
     if workspace.settings.label_studio_url:
         jobs.enqueue(session, "refresh", {}, key="refresh", now=workspace.db.now(session))

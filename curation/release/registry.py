@@ -8,14 +8,12 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from curation.catalog.scorer import further_files
+from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, further_files
 from curation.errors import InputError, NotFoundError, shorten
 from curation.store.base import Base
 from curation.store.files import FileStore
 from curation.store.tables import ModelVersion, Release, RunRow
 
-ONNX_SUFFIX = ".onnx"
-SIDECAR_SUFFIX = ".json"
 RUN_STATES = ("running", "promoted", "refused", "failed", "finished")
 
 

@@ -152,10 +152,14 @@ def to_undo(session: Session, what: str) -> dict[int, str]:
     return run or ref
 
 
-def undo(session: Session, listing_ids: Iterable[int], *, now: datetime) -> int:
-    """Give these listings back what their sellers chose; no later run repairs them. How many were repaired."""
+def undo(session: Session, listing_ids: Iterable[int], *, now: datetime, by: str = "", reason: str = "") -> int:
+    """Give these listings back what their sellers chose; no later run repairs them. How many were repaired.
+
+    `by` and `reason` are kept in the history.
+    """
     lock_state(session, STATE)
-    return labels.undo_repairs(session, QUESTION, listing_ids, now=now)
+    why = {name: value for name, value in (("by", by), ("reason", reason)) if value}
+    return labels.undo_repairs(session, QUESTION, listing_ids, now=now, why=why)
 
 
 def last(session: Session) -> dict[str, Any] | None:

@@ -114,15 +114,25 @@ def repaired(session: Session, question: Question, *, run_id: int | None = None)
     return {row.listing_id: row.value for row in rows if run_id is None or row.evidence.get("run") == run_id}
 
 
-def undo_repairs(session: Session, question: Question, listing_ids: Iterable[int], *, now: datetime) -> int:
-    """Give these listings the labels they came with and never repair them again; how many were repaired until now."""
+def undo_repairs(
+    session: Session,
+    question: Question,
+    listing_ids: Iterable[int],
+    *,
+    now: datetime,
+    why: Mapping[str, str] | None = None,
+) -> int:
+    """Give these listings the labels they came with and never repair them again; how many were repaired until now.
+
+    `why`: what is kept with the change besides the run, such as who undid it and for what reason.
+    """
     n_undone = 0
     for part in chunks(sorted(set(listing_ids))):
         current = _locked(session, part, question)
         held = {i: row.evidence.get("run") for i, row in current.items() if _is_repaired(row)}
         for run_id in dict.fromkeys(held.values()):
             mine = [i for i, run in held.items() if run == run_id]
-            n_undone += _take_back(session, mine, current, question, {"rule": UNDONE, "run": run_id}, now=now)
+            n_undone += _take_back(session, mine, current, question, {**(why or {}), "rule": UNDONE, "run": run_id}, now=now)
         session.flush()
     return n_undone
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from curation.store.base import Base
@@ -56,9 +56,16 @@ class AddedViolation(Base):
 
 
 class ListingRow(Base):
-    """One seller's listing. `images`: Photos as objects; `flags`: violation names; `group_given`: the catalog's own group."""
+    """One seller's listing. `images`: Photos as objects; `flags`: violation names; `group_given`: the catalog's own group.
+
+    `title_start`, made by the database, is what titles are searched by.
+    """
 
     __tablename__ = "listing"
+    __table_args__ = (
+        Index("ix_listing_title_start", "title_start", "id", postgresql_ops={"title_start": "text_pattern_ops"}),
+        Index("ix_listing_ref_start", "ref", postgresql_ops={"ref": "text_pattern_ops"}),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     ref: Mapped[str] = mapped_column(String(200), unique=True)
     seller_ref: Mapped[str | None] = mapped_column(String(200), index=True)
@@ -75,6 +82,7 @@ class ListingRow(Base):
     group_given: Mapped[str | None] = mapped_column(String(200))
     listed_at: Mapped[datetime | None]
     created_at: Mapped[datetime]
+    title_start: Mapped[str | None] = mapped_column(Computed("lower(substr(title, 1, 64))"), deferred=True)
 
 
 class AnnotationRow(Base):
@@ -134,7 +142,11 @@ class LabelRow(Base):
     """The current label of one listing for one question; derived, can be rebuilt."""
 
     __tablename__ = "label"
-    __table_args__ = (UniqueConstraint("listing_id", "question"), Index("ix_label_question_source", "question", "source"))
+    __table_args__ = (
+        UniqueConstraint("listing_id", "question"),
+        Index("ix_label_question_source", "question", "source"),
+        Index("ix_label_question_source_value", "question", "source", "value", "listing_id"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     listing_id: Mapped[int] = mapped_column(ForeignKey("listing.id"))
     question: Mapped[str] = mapped_column(String(16))
@@ -185,7 +197,13 @@ class SuspectRow(Base):
     """The newest ranking of doubted labels; replaced whole by each run, for one question."""
 
     __tablename__ = "suspect"
-    __table_args__ = (UniqueConstraint("listing_id", "question"), Index("ix_suspect_question_rank", "question", "rank"))
+    __table_args__ = (
+        UniqueConstraint("listing_id", "question"),
+        Index("ix_suspect_question_rank", "question", "rank"),
+        Index("ix_suspect_doubted", "question", "is_issue", "rank"),
+        Index("ix_suspect_doubted_given", "question", "is_issue", "given", "rank"),
+        Index("ix_suspect_doubted_suggested", "question", "is_issue", "suggested", "rank"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     listing_id: Mapped[int] = mapped_column(ForeignKey("listing.id"))
     question: Mapped[str] = mapped_column(String(16))

@@ -12,7 +12,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,9 @@ from safetensors.torch import save_file
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.console import table
 from curation.quality.metrics import paired_difference
-from curation.types import PATH_SEPARATOR, LabelSource, Split
-from tests.benchmarks.category import fewer, left
-from tests.benchmarks.detector import ROOT, Catalog, generated, real
+from curation.types import Split
+from tests.benchmarks.catalog import Catalog, fit, groups_of, narrowed, narrowing, opened, parser_of, table_of
+from tests.benchmarks.category import left
 from trainer import backbone, data, loop, views
 from trainer.batch import without
 from trainer.config import TrainConfig
@@ -45,41 +44,30 @@ HIDDEN = ("text", "photos", "price", "attributes")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = narrowing(parser_of(__doc__))
     parser.add_argument("what", choices=("heads", "photos"))
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/gumtree")
-    parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="of the real ads' categories")
-    parser.add_argument("--sample", type=int, help="listings of a generated catalog, instead of --data")
-    parser.add_argument("--noise", type=float, default=0.15, help="share of wrong labels in the generated catalog")
     parser.add_argument(
         "--backbone", help="a file of weights, timm:NAME@FILE or transformers:FOLDER (default: a random resnet18)"
     )
     parser.add_argument("--px", type=int, default=64, help="side of a photo, for a backbone")
     parser.add_argument("--only", nargs="+", choices=OPTIONS, help="options to measure, the plain one always")
-    parser.add_argument("--rows", type=int, help="rows to fit, at most")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        workspace, catalog = generated(Path(folder), options) if options.sample else real(Path(folder), options.data)
-        if not options.sample and options.level == 1:
-            given, judged = ([path.split(PATH_SEPARATOR)[0] for path in paths] for paths in (catalog.given, catalog.judged))
-            catalog = replace(catalog, given=given, judged=judged)
-        catalog = fewer(catalog, options.rows, options.seed) if options.rows else catalog
+    with opened(options) as (workspace, found):
+        catalog = narrowed(found, options).without_violations()
         shape = FeatureConfig(photo_px=options.px) if options.what == "photos" else FeatureConfig()
         features = Featurizer(shape).transform(catalog.listings, workspace.media)
         n_photos = len(features.photos) - 1
         print(f"{len(catalog.rows[Split.TRAIN]):,} rows to fit, {len(catalog.rows[Split.TEST]):,} to judge, {n_photos:,} photos")
         (heads if options.what == "heads" else photos)(catalog, features, shape, options)
-        workspace.close()
 
 
 def heads(catalog: Catalog, features: Features, shape: FeatureConfig, options: argparse.Namespace) -> None:
     """All options, each as soon as it is there, and their difference from the plain fit on the same rows."""
     hits: dict[str, list[NDArray[np.bool_]]] = {}
-    groups = np.array([catalog.listings[row].group_key for row in catalog.rows[Split.TEST]])
+    groups = groups_of(catalog)
     header = ("", "top 1", "mean recall", "validation", "seconds", *(f"no {name}" for name in HIDDEN), "views on validation rows")
     rows = []
     for name in dict.fromkeys(["plain", *(options.only or OPTIONS)]):
@@ -108,7 +96,8 @@ def _fitted(
 ) -> tuple[NDArray[np.bool_], list[float], str]:
     """Which test rows are right, the figures of the table, and what single views say."""
     started_s, config = time.monotonic(), TrainConfig.from_json({"seed": seed, **changes})
-    made, fitted = _fit(catalog, features, shape, config, None)
+    made = table_of(catalog, features, shape, config)
+    fitted = fit(made, catalog, config)
     spent_s = time.monotonic() - started_s
     test, held = catalog.rows[Split.TEST], catalog.rows[Split.VALIDATION]
     truth, classes = np.array(catalog.judged)[test], np.array(made.targets.classes)
@@ -122,18 +111,8 @@ def _fitted(
 
 @torch.no_grad()
 def _without(detector: Any, made: data.Table, rows: data.Rows, modality: str) -> NDArray[np.int64]:
-    parts = (made.batch(rows[at : at + 512]) for at in range(0, len(rows), 512))
+    parts = (made.batch(part) for part in data.parts(rows))
     return np.concatenate([detector(without(part, modality))[0].argmax(1).numpy() for part in parts])
-
-
-def _fit(
-    catalog: Catalog, features: Features, shape: FeatureConfig, config: TrainConfig, cache: Path | None
-) -> tuple[data.Table, loop.Fitted]:
-    rows = catalog.rows
-    wanted = data.targets([(path, LabelSource.SELLER) for path in catalog.given], [None] * len(catalog.given), ("none",), config)
-    stem = loop.stem_of(features, rows[Split.TRAIN], config, cache)
-    made = data.Table(features, shape, wanted, stem, torch.device("cpu"))
-    return made, loop.fit(made, rows[Split.TRAIN], rows[Split.VALIDATION], config=config)
 
 
 def photos(catalog: Catalog, features: Features, shape: FeatureConfig, options: argparse.Namespace) -> None:
@@ -150,7 +129,8 @@ def photos(catalog: Catalog, features: Features, shape: FeatureConfig, options: 
             config = TrainConfig.from_json({"seed": options.seed, "photo_px": options.px, **changes})
             scores = []
             for parts in ("photos", "all"):
-                made, fitted = _fit(catalog, left(features, parts), shape, config, Path(folder))
+                made = table_of(catalog, left(features, parts), shape, config, Path(folder))
+                fitted = fit(made, catalog, config)
                 test, classes = catalog.rows[Split.TEST], np.array(made.targets.classes)
                 chosen = classes[loop.predict(fitted.detector, made, test)[0].argmax(1)]
                 scores.append(f"{(chosen == np.array(catalog.judged)[test]).mean():.3f}")

@@ -10,7 +10,6 @@ have the product's defaults but for what their row names; the table of TF-IDF is
 
 import argparse
 import dataclasses
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,16 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from curation.catalog.features import NUMERIC, FeatureConfig, Features, Featurizer
 from curation.console import table
 from curation.quality.metrics import paired_difference
 from curation.store.workspace import Workspace
-from curation.types import PATH_SEPARATOR, LabelSource, Split
-from tests.benchmarks.detector import ROOT, STRENGTHS, Catalog, generated, real
-from trainer import data, loop
+from curation.types import Split
+from tests.benchmarks import tfidf
+from tests.benchmarks.catalog import Catalog, fit, groups_of, narrowed, narrowing, opened, parser_of, table_of
+from trainer import loop
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.search.cells import pool_and_skip, random_genotype
 from trainer.sequence import tokenizer_of
@@ -57,37 +55,20 @@ class Variant:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/gumtree")
-    parser.add_argument("--level", type=int, choices=(1, 2), default=1, help="of the real ads' categories")
-    parser.add_argument("--sample", type=int, help="listings of a generated catalog, instead of --data")
-    parser.add_argument("--noise", type=float, default=0.15, help="share of wrong labels in the generated catalog")
+    parser = narrowing(parser_of(__doc__))
     parser.add_argument("--cells", type=Path, help="a genotype that `refurbish search --out` wrote")
     parser.add_argument("--random", type=int, default=1, help="random cells")
     parser.add_argument("--tokens", default="sentencepiece", help="or hashed")
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", type=int, help="rows to fit, at most, drawn evenly")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        workspace, catalog = generated(Path(folder), options) if options.sample else real(Path(folder), options.data)
-        if not options.sample and options.level == 1:
-            given, judged = ([path.split(PATH_SEPARATOR)[0] for path in paths] for paths in (catalog.given, catalog.judged))
-            catalog = replace(catalog, given=given, judged=judged)
-        catalog = fewer(catalog, options.rows, options.seed) if options.rows else catalog
+    with opened(options) as (workspace, found):
+        catalog = narrowed(found, options).without_violations()
         what = f"level {options.level}, the sellers' labels" if not options.sample else "generated catalog, the truth"
-        fit, test = len(catalog.rows[Split.TRAIN]), len(catalog.rows[Split.TEST])
-        print(f"{what}: {fit:,} rows to fit, {test:,} to judge, {len(set(catalog.given))} categories", flush=True)
+        rows, test = len(catalog.rows[Split.TRAIN]), len(catalog.rows[Split.TEST])
+        print(f"{what}: {rows:,} rows to fit, {test:,} to judge, {len(set(catalog.given))} categories", flush=True)
         compare(workspace, catalog, options)
-        workspace.close()
-
-
-def fewer(catalog: Catalog, n: int, seed: int) -> Catalog:
-    """The same with at most n rows to fit, in the order they had."""
-    train = np.sort(np.random.default_rng(seed).permutation(catalog.rows[Split.TRAIN])[:n])
-    return replace(catalog, rows={**catalog.rows, Split.TRAIN: train})
 
 
 def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace) -> None:
@@ -143,17 +124,13 @@ class Bench:
         started_s = time.monotonic()
         config = TrainConfig.from_json({"seed": seed, **variant.changes})
         catalog, rows = self.catalog, self.catalog.rows
-        given = [(path, LabelSource.SELLER) for path in catalog.given]
-        wanted = data.targets(given, [None] * len(given), ("none",), config)
-        features = left(self.features, variant.parts)
-        stem = loop.stem_of(features, rows[Split.TRAIN], config)
-        made = data.Table(features, self.shape, wanted, stem, torch.device("cpu"))
-        fitted = loop.fit(made, rows[Split.TRAIN], rows[Split.VALIDATION], config=config)
+        made = table_of(catalog, left(self.features, variant.parts), self.shape, config)
+        fitted = fit(made, catalog, config)
         spent_s = time.monotonic() - started_s
         held, tested = (loop.predict(fitted.detector, made, rows[split])[0] for split in (Split.VALIDATION, Split.TEST))
         trained = {name: value for name, value in fitted.detector.named_parameters() if value.requires_grad}
         n_parameters = sum(value.numel() for name, value in trained.items() if not name.endswith("table.weight"))
-        return judged(catalog, np.array(wanted.classes), held, tested, spent_s, n_parameters)
+        return judged(catalog, np.array(made.targets.classes), held, tested, spent_s, n_parameters)
 
 
 def left(features: Features, parts: str) -> Features:
@@ -168,25 +145,13 @@ def left(features: Features, parts: str) -> Features:
 
 
 def baseline(catalog: Catalog) -> Answers:
-    """Words and word pairs, sublinear tf-idf; the strength that is better on the validation rows."""
+    """The strength that is better on the validation rows."""
     started_s = time.monotonic()
-    texts = [f"{listing.title} {listing.description}" for listing in catalog.listings]
-    given = np.array(catalog.given)
-    train, validation, test = (catalog.rows[split] for split in Split)
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    seen = words.fit_transform([texts[row] for row in train])
-    held, tested = (words.transform([texts[row] for row in rows]) for rows in (validation, test))
-    models = [LogisticRegression(C=strength, max_iter=1000).fit(seen, given[train]) for strength in STRENGTHS]
-    best = max(models, key=lambda model: model.score(held, given[validation]))
+    words = tfidf.Words(catalog.listings, catalog.rows[Split.TRAIN])
+    best = tfidf.of_categories(words, catalog)
     spent_s = time.monotonic() - started_s
-    return judged(
-        catalog,
-        best.classes_,
-        best.predict_proba(held),
-        best.predict_proba(tested),
-        spent_s,
-        best.coef_.size + len(best.classes_),
-    )
+    held, tested = (best.predict_proba(words.of(catalog.rows[split])) for split in (Split.VALIDATION, Split.TEST))
+    return judged(catalog, best.classes_, held, tested, spent_s, best.coef_.size + len(best.classes_))
 
 
 def judged(
@@ -211,7 +176,7 @@ def verdict(catalog: Catalog, found: Mapping[str, list[Answers]], seed: int) -> 
     highest = max(ours, key=lambda name: float(np.mean([one.hit.mean() for one in ours[name]])))
     print(f"validation rows would choose: {chosen}; highest on the test rows: {highest}")
     better = []
-    groups = np.array([catalog.listings[row].group_key for row in catalog.rows[Split.TEST]])
+    groups = groups_of(catalog)
     for name in ours:
         if name != BAG:
             more = [one.hit.mean() - bag.hit.mean() for one, bag in zip(ours[name], ours[BAG], strict=True)]

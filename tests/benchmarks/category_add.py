@@ -37,12 +37,13 @@ from curation.store.labels import Resolved
 from curation.store.tables import LabelRow, ReviewItem
 from curation.store.workspace import Workspace, utc_now
 from curation.types import VIOLATIONS, LabelSource, Listing, Question, Split
-from tests.benchmarks.detector import _ingest, _refurbish
-from trainer import addition, retrain
-from trainer.addition import Plan
-from trainer.addition_commands import shown
-from trainer.contest import Rival
-from trainer.known import decided_since, known
+from tests.benchmarks.catalog import ingest, refurbish
+from trainer import retrain
+from trainer.addition import addition
+from trainer.addition.addition import Plan
+from trainer.addition.commands import shown
+from trainer.addition.contest import Rival
+from trainer.addition.known import decided_since, known
 from trainer.rows import SnapshotRows
 
 MAX_ROUNDS = 8
@@ -81,13 +82,13 @@ def main() -> None:
 def prepared(folder: Path, options: argparse.Namespace) -> World:
     """Catalog, ledger and first model without the withheld violation."""
     out, home = folder / "catalog", folder / "home"
-    _refurbish(home, "sample", "--n", str(options.n), "--seed", str(options.seed), "--out", str(out))
+    refurbish(home, "sample", "--n", str(options.n), "--seed", str(options.seed), "--out", str(out))
     policy = tuple(name for name in VIOLATIONS if name != options.violation)
     with (out / "listings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     reported = [row["id"] for row in rows if options.violation in row["flags"].split("|")]
     _without(out / "listings.csv", rows, options.violation)
-    _ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
+    ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
     file = folder / "reports.csv"
     file.write_text("ref,reason\n" + "".join(f"{ref},reported\n" for ref in reported), encoding="utf-8")
     usual = {"violations": policy, "seed": options.seed, "n_folds": 2, "train": ONE_THREAD}

@@ -32,7 +32,7 @@ from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.console import table
 from curation.types import PATH_SEPARATOR, LabelSource, Split
 from tests.benchmarks import rivals
-from tests.benchmarks.detector import Catalog, generated, ingested, real
+from tests.benchmarks.catalog import Catalog, generated, ingested, real
 from tests.benchmarks.label_issues import inject
 from trainer import data, loop, recipes
 from trainer.config import TrainConfig
@@ -144,7 +144,7 @@ def _draws(folder: Path, noise: float, options: argparse.Namespace) -> Iterator[
 def _catalog(folder: str, source: Path | None, n: int, seed: int) -> tuple[Catalog, Features, PhotoStem]:
     out = Path(folder) / f"catalog-{seed}"
     if source is None:
-        workspace, catalog = generated(out, argparse.Namespace(sample=n, seed=seed, noise=0.1))
+        workspace, catalog = generated(out, n, seed=seed, noise=0.1)
     elif (source / "images.csv").is_file():
         workspace, catalog = ingested(out, source / "images.csv", "clothing", leave_out=ABSTENTIONS)
     else:

@@ -28,9 +28,9 @@ from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.console import table
 from curation.quality.metrics import average_precision
 from curation.store.workspace import Workspace
-from curation.types import LabelSource, Split
-from tests.benchmarks.detector import ROOT, Catalog, generated, real
-from trainer import data, loop, onnx, quantize
+from curation.types import Split
+from tests.benchmarks.catalog import Catalog, fit, opened, parser_of, present_in, table_of
+from trainer import onnx, quantize
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.model import Exportable
 from trainer.sequence import tokenizer_of
@@ -56,18 +56,13 @@ class Model:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT / "../shared/data/gumtree")
-    parser.add_argument("--sample", type=int, help="listings of a generated catalog, instead of --data")
-    parser.add_argument("--noise", type=float, default=0.15, help="share of wrong labels in the generated catalog")
-    parser.add_argument("--seed", type=int, default=1)
+    parser = parser_of(__doc__)
     parser.add_argument("--epochs", type=int, default=TrainConfig().epochs)
     parser.add_argument("--listings", type=int, default=24, help="listings that are scored alone")
     parser.add_argument("--calls", type=int, default=15, help="calls for each of them")
     parser.add_argument("--profile", action="store_true", help="where the time of the file in whole numbers goes")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        workspace, catalog = generated(Path(folder), options) if options.sample else real(Path(folder), options.data)
+    with opened(options) as (workspace, catalog):
         for name, architecture in (("bag, photos, numbers", ""), ("… + TextCNN", TEXT_CNN)):
             model = fitted(workspace, catalog, TrainConfig(seed=options.seed, epochs=options.epochs, architecture=architecture))
             print(f"\n{name}: {len(model.test):,} rows to judge, {model.network.detector.category.leaf.out_features} categories")
@@ -75,7 +70,6 @@ def main() -> None:
             if options.profile:
                 profile(model)
         print(f"\nbefore that, a listing\n{prepared(workspace, catalog, options.listings)}")
-        workspace.close()
 
 
 def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model:
@@ -84,17 +78,15 @@ def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model
     shape, train, test = FeatureConfig(), catalog.rows[Split.TRAIN], catalog.rows[Split.TEST]
     tokenizer = tokenizer_of(catalog.listings, train, config)
     features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
-    flags = [(value, LabelSource.MODERATORS) for value in catalog.violations]
-    wanted = data.targets([(path, LabelSource.SELLER) for path in catalog.given], flags, catalog.names, config)
-    made = data.Table(features, shape, wanted, loop.stem_of(features, train, config), torch.device("cpu"))
-    detector = loop.fit(made, train, catalog.rows[Split.VALIDATION], config=config).detector.eval()
-    index = {path: at for at, path in enumerate(wanted.classes)}
+    made = table_of(catalog, features, shape, config)
+    detector = fit(made, catalog, config).detector.eval()
+    index = {path: at for at, path in enumerate(made.targets.classes)}
     fp32 = onnx.traced(served(detector, shape.photo_px), shape)
     return Model(
         features,
         test,
         np.array([index.get(catalog.judged[row], -1) for row in test]),
-        np.array([[name in catalog.violations[row].split("|") for name in catalog.names] for row in test], bool),
+        present_in(catalog)[test],
         Exportable(detector).eval(),
         {
             PLAIN: onnx.traced(Exportable(detector), shape),
@@ -138,7 +130,7 @@ def _cells(found: float | None, usual: float, digits: int) -> tuple[str, str]:
 def eager(network: Exportable, inputs: Inputs) -> tuple[NDArray[Any], NDArray[Any]]:
     """PyTorch's answer, operation by operation."""
     with torch.inference_mode():
-        category, violation = network(**{name: torch.from_numpy(array) for name, array in inputs.items()})
+        category, violation, _ = network(**{name: torch.from_numpy(array) for name, array in inputs.items()})
     return category.numpy(), violation.numpy()
 
 

@@ -14,7 +14,8 @@ from safetensors.torch import save
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from curation.catalog.scorer import THRESHOLDS, Scorer
+from curation.catalog.scorer import Scorer
+from curation.catalog.sidecar import THRESHOLDS
 from curation.errors import InputError, IntegrityError
 from curation.labelstudio import project
 from curation.release import registry
@@ -28,8 +29,9 @@ from curation.types import NO_VIOLATION, LabelSource, Question
 from tests import commands
 from tests.builders import add, all_listings, label, record
 from tests.conftest import NOW, make_workspace
-from trainer import addition, retrain, skeleton
-from trainer.addition import Plan
+from trainer import retrain
+from trainer.addition import addition, skeleton
+from trainer.addition.addition import Plan
 from trainer.config import TrainConfig
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from curation.catalog.scorer import FP32, INT8, TOKENIZER, Scorer
+from curation.catalog.scorer import FP32, Scorer
+from curation.catalog.sidecar import INT8, TOKENIZER
 from curation.errors import ConfigError, InputError, StaleLease
 from curation.release import registry
 from curation.release.splits import split_of

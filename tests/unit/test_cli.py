@@ -56,12 +56,22 @@ def test_help_is_quick() -> None:
     assert min(seconds) < HELP_LIMIT_S
 
 
+def loaded_by(module: str) -> set[str]:
+    """Top-level modules of a fresh interpreter that imported this one."""
+    code = f"import json, sys, {module}; print(json.dumps([m for m in sys.modules if '.' not in m]))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(json.loads(found.stdout))
+
+
 def test_help_loads_nothing_heavy() -> None:
     """No numpy, pandas, SQLAlchemy, Flask, torch, SDK on the way to the help text."""
-    code = "import sys, curation.cli; print(json.dumps(sorted(m for m in sys.modules if '.' not in m)))"
-    found = subprocess.run([sys.executable, "-c", "import json; " + code], check=True, capture_output=True, text=True)
     heavy = {"numpy", "pandas", "sqlalchemy", "flask", "torch", "label_studio_sdk", "sklearn", "cleanlab", "scipy", "onnxruntime"}
-    assert heavy.isdisjoint(json.loads(found.stdout))
+    assert heavy.isdisjoint(loaded_by("curation.cli"))
+
+
+def test_runs_and_models_are_listed_without_numpy() -> None:
+    """Which files belong to a model is read without what runs it."""
+    assert {"numpy", "PIL", "onnxruntime"}.isdisjoint(loaded_by("curation.release.registry"))
 
 
 def _errors() -> list[type[RefurbishError]]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from onnx import load_model_from_string
 
 from curation.catalog.embeddings import Embedded, Writer, nearest, read, unit, vector_of
-from curation.catalog.scorer import ONNX_SUFFIX, Scorer
+from curation.catalog.scorer import Scorer
+from curation.catalog.sidecar import ONNX_SUFFIX
 from curation.errors import InputError, NotFoundError
 from curation.store.files import FileStore
 from tests.unit.test_scorer import CLASSES, POLICY, changed, detector, listings

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from curation.types import LabelSource, Listing, Split
+from trainer.addition.known import Known, known
 from trainer.config import TrainConfig
-from trainer.known import Known, known
 from trainer.rows import Label, SnapshotRows
 
 CONFIG = TrainConfig(verified_weight=3.0, reported_weight=0.5, unreported_weight=0.2)

@@ -10,7 +10,8 @@ import torch
 from onnxruntime import InferenceSession
 
 from curation.catalog.features import Features, Featurizer
-from curation.catalog.scorer import FP32, INT8, ONNX_SUFFIX, OUTPUTS, SIDECAR_SUFFIX, THRESHOLDS, Scorer
+from curation.catalog.scorer import FP32, OUTPUTS, Scorer
+from curation.catalog.sidecar import INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS
 from curation.errors import IntegrityError, NotFoundError
 from curation.release.gates import Check
 from curation.store.files import FileStore

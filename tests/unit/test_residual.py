@@ -14,9 +14,10 @@ from curation.store.files import FileStore
 from curation.types import LabelSource
 from tests.unit.test_sequence import CELLS, SMALL, listings
 from tests.unit.test_trainer import POLICY, SHAPE, rows
-from trainer import certify, data, loop, onnx, residual, violation_fit, violations
+from trainer import certify, data, loop, onnx, residual, violations
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.sequence import tokenizer_of
+from trainer.step import NotFiniteError
 
 ALONE = replace(SMALL, violation_architecture=TEXT_CNN, violation_linear=False, violation_epochs=20)
 ON_TOP = replace(SMALL, violation_architecture=CELLS, violation_epochs=2)
@@ -122,7 +123,7 @@ def test_the_same_seed_gives_the_same_violations(tmp_path: Path) -> None:
 def test_a_rate_that_is_far_too_high_names_the_listings(tmp_path: Path) -> None:
     """A loss that is not finite ends the fit with the listings of its batch."""
     config = replace(ALONE, token_rate=1e30)
-    with pytest.raises(violation_fit.NotFiniteError, match=r"violations' loss became .* listings, \['r"):
+    with pytest.raises(NotFiniteError, match=r"violations' loss became .* listings, \['r"):
         loop.fit(table(tmp_path, config), rows(36), rows(0), config=config)
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from curation.catalog.features import Features, Featurizer
-from curation.catalog.scorer import ONNX_SUFFIX, SIDECAR_SUFFIX, Scorer
+from curation.catalog.scorer import Scorer
+from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX
 from curation.errors import IntegrityError, NotFoundError, ProbabilityError
 from curation.store.files import FileStore
 from curation.types import Listing, Photo

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curation.errors import ConfigError, InputError, NotFoundError
-from trainer.loop import NotFiniteError
 from trainer.search.cells import Skeleton
 from trainer.search.curvature import is_rising, largest_eigenvalue
 from trainer.search.examples import Examples, task_loss
 from trainer.search.gradients import DeviceLostError, answering
 from trainer.search.loop import Found, Progress, Search, SearchConfig, faithful, search
 from trainer.search.supernet import Space
+from trainer.step import NotFiniteError
 
 SHAPE = {"n_ids": 30, "n_classes": 3}
 CONFIG = SearchConfig(epochs=3, batch=8, dim=6, warm_up=0.0)

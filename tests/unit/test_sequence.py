@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load
 
 from curation.catalog.features import Featurizer
-from curation.catalog.scorer import ONNX_SUFFIX, SIDECAR_SUFFIX, TOKEN_INPUTS, TOKENIZER, Scorer
+from curation.catalog.scorer import TOKEN_INPUTS, Scorer
+from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.errors import ConfigError, IntegrityError, NotFoundError
 from curation.store.files import FileStore
@@ -190,7 +191,9 @@ def test_only_training_texts_make_the_vocabulary() -> None:
 
 def test_sequences_are_those_of_the_search() -> None:
     """Cells are trained on texts cut as they were when these cells were found."""
-    assert sequence.LENGTHS == architecture.LENGTHS and sequence.tokens_of(config("cells")).width == 64
+    chosen = config("cells")
+    shape = sequence.tokens_of(chosen)
+    assert architecture.Plan(mode=chosen.tokens).tokens == shape and shape.width == 64
 
 
 def changed(**values: object) -> str:

@@ -10,10 +10,10 @@ from curation.catalog.scorer import Scorer
 from curation.catalog.tokens import Tokenizer
 from curation.release.registry import Model
 from tests.conftest import NOW
+from trainer.addition.skeleton import Skeleton, cooled, is_kept, widened
 from trainer.config import TrainConfig
 from trainer.model import Detector
 from trainer.sequence import tokens_of
-from trainer.skeleton import Skeleton, cooled, is_kept, widened
 from trainer.violations import Linear
 
 CONFIG = TrainConfig(text_dim=4, photo_filters=2, photo_dim=2, numeric_dim=2)

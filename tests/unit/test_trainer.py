@@ -16,6 +16,7 @@ from tests.builders import encoded, picture
 from trainer import data, folds, loop
 from trainer.config import TrainConfig
 from trainer.model import TreeHead
+from trainer.step import NotFiniteError
 
 SHAPE = FeatureConfig(n_buckets=1 << 10, photo_px=24, n_views=2, description_chars=64)
 CONFIG = TrainConfig(epochs=8, batch=16, text_dim=8, photo_filters=4, photo_dim=4, embedding_rate=0.05, n_folds=3)
@@ -62,7 +63,7 @@ def test_nan_loss_stops_with_the_refs(tmp_path: Path) -> None:
     """A NaN ends the run and names the listings of the batch."""
     made = table(tmp_path, 12)
     made.targets.category_weight[5] = np.nan
-    with pytest.raises(loop.NotFiniteError, match="'r5'"):
+    with pytest.raises(NotFiniteError, match="'r5'"):
         loop.fit(made, rows(12), rows(0), config=replace(CONFIG, batch=4))
 
 

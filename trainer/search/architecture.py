@@ -35,11 +35,9 @@ from trainer.search.offspring import BRED, Offspring
 from trainer.search.proxy import Proxy, proxy
 from trainer.search.race import POOL_AND_SKIP, TEXT_CNN, Entry, Race, RaceConfig, field, race
 from trainer.search.supernet import Space
+from trainer.sequence import LENGTHS
 
 KIND = "search"
-LENGTHS = {"title": 20, "description": 36, "attributes": 6}
-"""Positions of each field while cells are searched; with the price they are 64."""
-
 FOUND, RANDOM = "found", "random"
 """Kinds of designs in a race, beside the two that have names of their own."""
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from curation.errors import InputError, shorten
-from trainer.loop import NotFiniteError
 from trainer.objective import autocast
 from trainer.search import state as saved
 from trainer.search.cells import Genotype, Skeleton
@@ -31,6 +30,7 @@ from trainer.search.examples import Embedded, Examples, task_loss
 from trainer.search.found import Epoch, Found, Progress
 from trainer.search.gradients import Gradients, answering, usable
 from trainer.search.supernet import Space, Supernet
+from trainer.step import NotFiniteError
 
 __all__ = ["Epoch", "Found", "Progress", "Search", "SearchConfig", "faithful", "search"]
 

@@ -72,7 +72,7 @@ def release(body: ReleaseRequest) -> ReleaseDone:
         done = promotion.promote(workspace, body.model, seen=seen, by=by, reason=body.reason)
     else:
         done = promotion.rollback(workspace, seen=seen, by=by, reason=body.reason)
-    if not done.done:
+    if done.is_overtaken:
         words = f"nothing was changed: {done.live or 'no model'} is live, you expected {seen or 'none'}; look again, then decide"
         raise Refused(409, words)
     log.info("released", action=body.action, live=done.live, by=by)

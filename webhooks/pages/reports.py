@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app, render_template, request, url_for
-from flask.blueprints import BlueprintSetupState
+from flask import Blueprint, Response, abort, render_template, request, url_for
 
 from curation.quality.track_record import Rate, TrackRecord
 from curation.review import reported
@@ -12,12 +11,11 @@ from curation.store import reports, violations
 from curation.store.people import Role
 from curation.store.reports import OTHER, Said
 from webhooks import auth, service, tables
-from webhooks.service import Recent
+from webhooks.pages import listing
 from webhooks.tables import Column, Table
 
-EXTENSION = "refurbish.reports"
-RECORD_AGE_S = 60.0
-"""The track record reads every decided report, so it is learned at most once a minute."""
+RECORD_AGE_S = 30.0
+"""How old the shown track record may be: it is counted over every decided report."""
 
 PAGE_ROWS = 25
 REPORTERS_SHOWN = 20
@@ -25,11 +23,6 @@ OUTCOMES = {"open": "not decided", "unknown listing": "listing not here yet"}
 SENT = "Other systems send reports to POST /api/v1/reports; refurbish ingest --reports FILE reads them from a file."
 
 blueprint = Blueprint("reports", __name__)
-
-
-@blueprint.record_once
-def _remember(state: BlueprintSetupState) -> None:
-    state.app.extensions[EXTENSION] = Recent(RECORD_AGE_S)
 
 
 @blueprint.get("/reports")
@@ -49,15 +42,13 @@ def show() -> str | Response:
 
 
 def _record() -> TrackRecord:
-    recent: Recent = current_app.extensions[EXTENSION]
-    workspace = service.current().workspace
+    here = service.current()
 
-    def ask() -> dict[str, Any]:
-        with workspace.db.read() as session:
-            return {"record": reported.record(session, workspace.settings)}
+    def ask() -> TrackRecord:
+        with here.workspace.db.read() as session:
+            return reported.rates(session)
 
-    found: TrackRecord = recent.get(ask)["record"]
-    return found
+    return here.keeper.get("reports", ask, age_s=RECORD_AGE_S).value
 
 
 def _before() -> int | None:
@@ -100,7 +91,7 @@ def _newest(found: list[Said], titles: Mapping[str, str], reason: str | None) ->
     columns = (
         Column("reason", "Reason"),
         Column("at", "When", "moment"),
-        Column("listing", "Listing", "code"),
+        Column("listing", "Listing", "code", link="page"),
         Column("title", "Title", "words"),
         Column("words", "Words", "words"),
         Column("reporter", "Reporter"),
@@ -126,6 +117,7 @@ def _row(one: Said, titles: Mapping[str, str]) -> dict[str, Any]:
         "reason": titles.get(one.reason, one.reason),
         "at": one.at,
         "listing": one.ref,
+        "page": None if one.title is None else listing.address(one.ref),
         "title": one.title,
         "words": one.words or None,
         "reporter": one.reporter,

@@ -7,7 +7,13 @@ from flask import current_app
 from curation.store.people import Role
 from webhooks import auth
 
-TITLES = {"overview.show": "Overview", "reports.show": "Reports"}
+TITLES = {
+    "overview.show": "Overview",
+    "quality.show": "Label quality",
+    "suspects.show": "Doubted labels",
+    "reports.show": "Reports",
+    "listing.find": "Listings",
+}
 """Endpoint → its name in the navigation, in that order; a page is shown to those who may open it."""
 
 

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from sqlalchemy.orm import Session
 
-from curation.catalog import reports
+from curation.catalog import reports, sidecar
 from curation.catalog.features import Featurizer
 from curation.catalog.photos import PhotoCache
-from curation.catalog.scorer import Scorer
 from curation.errors import InputError
 from curation.release import policy, registry, snapshot
 from curation.release.labels import pages
@@ -29,16 +28,17 @@ from curation.store import violations
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Question
-from trainer import data, retrain, skeleton
-from trainer.addition_judge import Case, Judged, judge
+from trainer import data, retrain, runs
+from trainer.addition import skeleton
+from trainer.addition.judgement import Case, Judged, judge
+from trainer.addition.known import Known, decided_since, known
+from trainer.addition.skeleton import Frozen
 from trainer.detect import device_words
 from trainer.evaluate import plain
 from trainer.given import Stages
 from trainer.judgement import SKELETON_RUN
-from trainer.known import Known, decided_since, known
-from trainer.retrain import Begun
 from trainer.rows import SnapshotRows, load
-from trainer.skeleton import Frozen
+from trainer.runs import Begun
 
 KIND = "category"
 BY = "category add"
@@ -121,7 +121,7 @@ def _live(session: Session, workspace: Workspace, plan: Plan) -> Model:
     live = registry.live(session)
     if live is None:
         raise InputError("there is no live model to add a violation to; run `refurbish retrain` first")
-    if plan.name in Scorer.load(workspace.files, live.onnx_sha256, live.sidecar_sha256).violations:
+    if plan.name in sidecar.load(workspace.files, live.onnx_sha256, live.sidecar_sha256)["violations"]:
         raise InputError(f"{live.name} has violation {plan.name!r} already; `refurbish retrain` brings it up to date")
     return live
 
@@ -180,7 +180,7 @@ def _released(
         with stages.stage("release"), workspace.db.write() as session:
             return _conclude(session, workspace, begun, judged, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: no run stays as running
-        retrain.note_failure(workspace, begun, error)
+        runs.note_failure(workspace, begun, error)
         raise
 
 
@@ -205,24 +205,12 @@ def _conclude(
     session: Session, workspace: Workspace, begun: Begun, judged: Judged, stages: Stages, *, now: datetime
 ) -> dict[str, Any]:
     """Model, verdict and run in the caller's transaction; what the report says of them."""
-    verdict = retrain.against_the_live_model(session, begun, judged.verdict)
+    verdict = runs.against_the_live_model(session, begun, judged.verdict)
     found = plain({**judged.report, "gate": verdict.report()})
-    model = registry.add_model(
-        session,
-        run_id=begun.run_id,
-        onnx_sha256=judged.artifact.onnx_sha256,
-        sidecar_sha256=judged.artifact.sidecar_sha256,
-        weights_sha256=judged.artifact.weights_sha256,
-        report=_model_report(begun, found),
-        now=now,
-    )
-    state = "promoted" if verdict.passed else "refused"
-    if verdict.passed:
-        registry.promote(session, model.name, by=BY, reason=verdict.words, now=now, files=workspace.files)
-    n_seconds = time.monotonic() - begun.started_s
-    about = {"run_id": begun.run_id, "model": model.name, "state": state, "words": verdict.words, **found}
-    report = {**about, "snapshot": begun.snapshot_sha256, "seconds": {**stages.seconds, "total": round(n_seconds, 2)}}
-    registry.finish_run(session, begun.run_id, state=state, report=report, n_seconds=n_seconds, now=now)
+    kept = _model_report(begun, found)
+    about = runs.released(session, workspace, begun, judged.artifact, verdict, kept, by=BY, now=now)
+    about |= {"words": verdict.words, **found}
+    runs.ended(session, begun, about, stages, now=now)
     return about
 
 

@@ -47,7 +47,7 @@ def add(
 ) -> None:
     """Data set, one more head on the live detector, evaluation, gate, release; with the seconds of each."""
     from curation.catalog import reports
-    from trainer import addition  # torch takes seconds to import
+    from trainer.addition import addition  # torch takes seconds to import
 
     plan = addition.Plan(
         name=name,

@@ -12,8 +12,8 @@ from curation.quality import flags
 from curation.quality.flags import Compared
 from curation.types import Listing, Split
 from trainer import folds
-from trainer.known import Known
-from trainer.skeleton import Frozen, texts
+from trainer.addition.known import Known
+from trainer.addition.skeleton import Frozen, texts
 
 STRENGTH = 10.0
 """C of the rival; the default, 1, is worse where positives are few."""

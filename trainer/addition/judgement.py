@@ -7,22 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.catalog.scorer import THRESHOLDS, Scorer, Scores
+from curation.catalog.scorer import Scorer, Scores
+from curation.catalog.sidecar import THRESHOLDS
 from curation.quality import flags
 from curation.quality.flags import Compared
 from curation.release import gates
 from curation.release.gates import Candidate, Check, Verdict
 from curation.store.workspace import Workspace
 from curation.types import Split
-from trainer import certify, contest, onnx
-from trainer.contest import Rival
+from trainer import certify, onnx
+from trainer.addition import contest
+from trainer.addition.contest import Rival
+from trainer.addition.known import Known
+from trainer.addition.skeleton import Frozen, Skeleton, cooled, is_kept, widened
 from trainer.data import Table
 from trainer.evaluate import plain
 from trainer.given import Stages
-from trainer.known import Known
 from trainer.model import Detector
 from trainer.rows import SnapshotRows
-from trainer.skeleton import Frozen, Skeleton, cooled, is_kept, widened
 
 SAME = 1e-6
 """How far another answer of the exported model may move: a wider matrix product may round its last bit otherwise."""

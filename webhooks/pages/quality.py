@@ -1,0 +1,132 @@
+"""`/quality`: how labels are wrong, by branch of the taxonomy, and the listings behind each number."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, abort, flash, redirect, request, url_for
+from sqlalchemy.orm import Session
+from werkzeug.wrappers import Response
+
+from curation.errors import NotFoundError
+from curation.review import branches, decisions, doubts, insight, insight_schedule, matrix
+from curation.review.branches import Names
+from curation.review.insight import Insight
+from curation.review.matrix import Matrix
+from curation.store.people import Role
+from curation.store.workspace import Workspace
+from curation.types import Question
+from webhooks import auth, service, tables
+from webhooks.kept import Kept
+from webhooks.pages import arguments, quality_tables
+from webhooks.pages.quality_tables import SAMPLES
+
+DOUBTED_AGE_S = 10.0
+INSIGHT_AGE_S = 3600.0
+NAMES_AGE_S = 5.0
+PAGE = 50
+
+blueprint = Blueprint("quality", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the address asks for, and what is known of it."""
+
+    question: Question
+    branch: str
+    sample: str
+    matrix: Matrix
+    doubted: dict[str, int]
+    insight: Insight | None
+    counted: Kept[Any]
+
+
+@blueprint.get("/quality")
+@auth.needs(Role.ENGINEER)
+def show() -> Any:
+    """The noise matrix of one branch, figures by month, broad categories, and how moderators agree."""
+    question, sample = arguments.choice("question", list(Question)), arguments.choice("sample", SAMPLES)
+    with service.current().workspace.db.read() as session:
+        found = _view(session, question, arguments.text("branch"), sample)
+    shown = quality_tables.made(found.matrix, found.doubted, found.insight, question, sample)
+    crumbs = [(name, _here(branch=name)) for name in branches.lineage(found.branch)]
+    return tables.page("quality.html", *shown.tables, view=found, shown=shown, crumbs=crumbs, top=_here(branch=""))
+
+
+@blueprint.post("/quality/count")
+@auth.needs(Role.ENGINEER)
+def count() -> Response:
+    """Have the worker count what needs the whole catalog."""
+    here = service.current()
+    with here.workspace.db.write() as session:
+        asked = insight_schedule.ask(session, now=here.workspace.db.now(session))
+    flash("The worker counts anew; load this page again in a while." if asked else "The worker is counting already.")
+    return redirect(url_for("quality.show"), 303)
+
+
+@blueprint.get("/quality/cell")
+@auth.needs(Role.ENGINEER)
+def cell() -> Any:
+    """The listings that moderators decided behind one cell of the matrix, by pages."""
+    question, after = arguments.choice("question", list(Question)), arguments.whole("after")
+    given, true, outside = (arguments.text(name) for name in ("given", "true", "outside"))
+    audit_only = arguments.choice("sample", SAMPLES) == "audit"
+    with service.current().workspace.db.read() as session:
+        known = _names(session)
+        if outside and outside not in known.present:
+            abort(404)
+        wanted = known.under(true) if true else None
+        if outside:
+            wanted = (known.present | known.renames.keys()) - known.under(outside)
+        rows = decisions.behind(
+            session,
+            question,
+            given=known.under(given) if given else None,
+            true=wanted,
+            audit_only=audit_only,
+            after_id=after,
+            limit=PAGE + 1,
+        )
+    older = _here("quality.cell", after=rows[PAGE - 1].listing.id) if len(rows) > PAGE else None
+    table = quality_tables.decided(rows[:PAGE], known, older)
+    words = (given or "any label", true or (f"outside {outside}" if outside else "any label"))
+    return tables.page("cell.html", table, words=words, question=question, audit_only=audit_only, is_first=not after)
+
+
+def _view(session: Session, question: Question, branch: str, sample: str) -> View:
+    here = service.current()
+    keeper, ask = here.keeper, partial(_fresh, here.workspace)
+    known = _names(session)
+    if question is Question.CATEGORY:
+        try:
+            known.require(branch)
+        except NotFoundError:
+            abort(404)
+        branch = known.now(branch)
+    else:
+        branch = ""
+    tally = partial(ask, decisions.tally, question, known)
+    counted = keeper.get(("decisions", question), tally, version=decisions.version(session))
+    doubted = keeper.get(("doubted", question, branch), partial(ask, doubts.counts, question, known, branch), age_s=DOUBTED_AGE_S)
+    version = insight_schedule.counted_at(session)
+    figures: Insight | None = keeper.get(("insight",), partial(ask, insight.load), version=version, age_s=INSIGHT_AGE_S).value
+    model = figures.model if figures is not None and question is Question.CATEGORY else None
+    found = matrix.of(branch, counted.value, None if model is None else model.expected)
+    return View(question, branch, sample, found, doubted.value, figures, counted)
+
+
+def _names(session: Session) -> Names:
+    return service.current().keeper.get(("names",), lambda: branches.names(session), age_s=NAMES_AGE_S).value
+
+
+def _fresh(workspace: Workspace, ask: Any, *wanted: Any) -> Any:
+    """Asked in a session of its own: it may run after the answer is sent."""
+    with workspace.db.read() as session:
+        return ask(session, *wanted)
+
+
+def _here(endpoint: str = "quality.show", **changes: Any) -> str:
+    """The present address with these arguments instead."""
+    kept = {name: value for name, value in request.args.items() if name not in (tables.TABLE, tables.AS)}
+    return url_for(endpoint, **{name: value for name, value in {**kept, **changes}.items() if value != ""})
