@@ -99,7 +99,7 @@ def _newest(found: list[Said], titles: Mapping[str, str], reason: str | None) ->
     )
     has_more = len(found) > PAGE_ROWS
     older = url_for("reports.show", before=found[PAGE_ROWS - 1].id, reason=reason) if has_more else None
-    return Table("newest", "Newest reports", columns, rows, "No report of this kind.", older=older)
+    return Table("newest", "Reports, newest first", columns, rows, "No report of this kind.", older=older)
 
 
 def _ordered(rates: Mapping[str, Rate]) -> list[tuple[str, Rate]]:
