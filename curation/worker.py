@@ -195,17 +195,25 @@ def _has_unsent_tie(session: Session) -> bool:
 
 @console.command("worker", example="refurbish worker --kinds ingest,reconcile,push")
 @click.option("--kinds", help="Only jobs of these kinds, comma separated (default: all).")
+@click.option("--without", help="All kinds but these, comma separated, as where nothing is to be trained.")
 @click.option("--until-idle", is_flag=True, help="Stop when nothing is due.")
 @console.pass_session
-def worker(session: console.Session, kinds: str | None, until_idle: bool, as_json: bool) -> None:
+def worker(session: console.Session, kinds: str | None, without: str | None, until_idle: bool, as_json: bool) -> None:
     """Run jobs until SIGTERM: deliveries, reconciliation, task pushes, training."""
-    chosen = kinds.split(",") if kinds else None
-    unknown = sorted(set(chosen or []) - set(HANDLERS))
-    if unknown:
-        raise click.BadParameter(f"unknown kind {', '.join(unknown)}; known: {', '.join(HANDLERS)}", param_hint="--kinds")
+    left = [kind for kind in _named(kinds, "--kinds") or HANDLERS if kind not in _named(without, "--without")]
+    if not left:
+        raise click.BadParameter("no kind is left; name fewer", param_hint="--without")
     telemetry.configure()
-    running = Worker(session.workspace(), chosen)
+    running = Worker(session.workspace(), left)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: running.stop())
     n_run = running.run(until_idle=until_idle)
     console.emit({"jobs_run": n_run}, as_json=as_json)
+
+
+def _named(kinds: str | None, option: str) -> list[str]:
+    """The kinds of jobs that an option names."""
+    found = kinds.split(",") if kinds else []
+    if unknown := sorted(set(found) - set(HANDLERS)):
+        raise click.BadParameter(f"unknown kind {', '.join(unknown)}; known: {', '.join(HANDLERS)}", param_hint=option)
+    return found

@@ -7,6 +7,7 @@ Everything is done by the product's own commands; only the moderators are script
 
 import argparse
 import csv
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,11 +24,15 @@ from curation.store import people
 from curation.store.people import Role
 from curation.store.tables import Category, ReviewItem, RunRow
 from curation.store.workspace import Workspace, utc_now
-from curation.types import LabelEvent, Origin, Outcome, Question
+from curation.types import VIOLATIONS, LabelEvent, Origin, Outcome, Question
 
 PANEL = {"anna": 0.98, "bela": 0.96, "carla": 0.75}
 """Who answers, and how often rightly."""
 
+REPORTERS = {"trust-team": 0.9, "u-1207": 0.5, "u-88": 0.2, "": 0.3}
+"""Who reports, the last without a name, and how well."""
+
+COMPLAINT = "This is not what the photo shows; I asked the seller twice and got no answer."
 PASSWORD = "a password for pictures"
 N_WEEKS = 6
 
@@ -42,6 +47,7 @@ def build(home: Path, *, n: int = 2400, seed: int = 1) -> None:
     workspace = Workspace.open(settings_module.load(home=home))
     truth = true_answers(home / "catalog" / "truth.csv")
     began = utc_now() - timedelta(weeks=N_WEEKS)
+    run(home, "ingest", "--reports", report(home / "catalog" / "reports.jsonl", truth, began, np.random.default_rng(seed)))
     age(workspace, began)
     for week in range(N_WEEKS - 1):
         run(home, "review", "select", "--n", max(10, n // 25), "--seed", seed + week)
@@ -66,6 +72,21 @@ def true_answers(file: Path) -> dict[str, tuple[str, str]]:
     """Listing ref → right category and violations."""
     with file.open() as rows:
         return {row["id"]: (row["category"], row["violation"] or "none") for row in csv.DictReader(rows)}
+
+
+def report(file: Path, truth: dict[str, tuple[str, str]], began: datetime, rng: np.random.Generator) -> Path:
+    """What users reported in these weeks: some are right more often than others, some give no name."""
+    rows = []
+    for ref, (_, violation) in truth.items():
+        names = violation.split("|")
+        for who, precision in REPORTERS.items():
+            is_right = names != ["none"] and rng.random() < precision
+            if is_right or rng.random() < 0.05 * (1 - precision):
+                reason = names[0] if is_right else str(rng.choice([*VIOLATIONS, "other"]))
+                at = began + timedelta(weeks=N_WEEKS * float(rng.random()))
+                rows.append({"ref": ref, "reason": reason, "words": COMPLAINT, "reporter": who or None, "at": at.isoformat()})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
 
 
 def age(workspace: Workspace, at: datetime) -> None:

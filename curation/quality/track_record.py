@@ -9,7 +9,7 @@ probability are joined in log-odds; reports are not independent, so n of them co
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ USUAL_STRENGTH, SPREAD = 10.0, 1.0
 """Decided reports that a group's rate counts as before anything is known: log-normal around 10, one e-fold."""
 
 CORRELATIONS = np.linspace(0, 1, 11)
+USUAL_CORRELATION = 0.5
 EDGE = 1e-4
 """Probabilities are kept this far from 0 and 1: no single source decides alone."""
 
@@ -75,30 +76,47 @@ class TrackRecord:
 
         Without a report it is the model's, or the base rate.
         """
+        prior = _logit(self.base.get(reason, BASE) if model is None else model)
+        return float(expit(prior + _joined(self.evidence(reason, reporters), self.correlation)))
+
+    def evidence(self, reason: str, reporters: Sequence[str | None]) -> list[float]:
+        """What each report says for `reason`, in log-odds beyond the base rate."""
         base = _logit(self.base.get(reason, BASE))
-        prior = base if model is None else _logit(model)
-        evidence = [_logit(self.precision(reason, one)) - base for one in reporters]
-        return float(expit(prior + _joined(evidence, self.correlation)))
+        by_reporter = {one: _logit(self.precision(reason, one)) - base for one in set(reporters)}
+        return [by_reporter[one] for one in reporters]
+
+
+Counts = tuple[int, int]
+"""How many were right, of how many decided."""
 
 
 def learn(claims: Sequence[Claim], base: Mapping[str, float] | None = None) -> TrackRecord:
     """The track record of reasons and reporters. `base`: share of all listings, in (0, 1), that a reason holds for."""
+    told: dict[str, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        for who in set(claim.reporters) - {None}:
+            told[str(who)].append(claim)
+    by_reporter = {who: _counts((claim.reason, claim.is_right) for claim in said) for who, said in told.items()}
+    found = of_counts(_counts((claim.reason, claim.is_right) for claim in claims), by_reporter, base)
+    return replace(found, correlation=_correlation(found, claims))
+
+
+def of_counts(
+    by_reason: Mapping[str, Counts], by_reporter: Mapping[str, Mapping[str, Counts]], base: Mapping[str, float] | None = None
+) -> TrackRecord:
+    """The same from decided claims counted by reason, and by reporter and reason; nothing is learned of the correlation."""
     shares = dict(base or {})
     bad = {reason: share for reason, share in shares.items() if not 0 < share < 1}
     if bad:
         raise InputError(f"a share of listings lies between 0 and 1, got {bad}; leave out what is not known")
-    by_reason = _counts((claim.reason, claim.is_right) for claim in claims)
-    n_right, n = sum(k for k, _ in by_reason.values()), sum(n for _, n in by_reason.values())
-    pooled = _rate(n_right, n, 0.5, 2.0)
+    pooled = _rate(sum(k for k, _ in by_reason.values()), sum(n for _, n in by_reason.values()), 0.5, 2.0)
     reasons = _shrunk(by_reason, dict.fromkeys(by_reason, pooled.precision.value))
-    told = [(who, claim) for claim in claims for who in set(claim.reporters) if who is not None]
-    expected: dict[str, list[float]] = defaultdict(list)
-    for who, claim in told:
-        expected[who].append(reasons[claim.reason].precision.value)
-    means = {who: float(np.mean(found)) for who, found in expected.items()}
-    reporters = _shrunk(_counts((who, claim.is_right) for who, claim in told), means)
-    found = TrackRecord(reasons, reporters, pooled, 0.5, shares, means)
-    return TrackRecord(reasons, reporters, pooled, _correlation(found, claims), shares, means)
+    totals, means = {}, {}
+    for who, said in by_reporter.items():
+        n = sum(n for _, n in said.values())
+        totals[who] = sum(k for k, _ in said.values()), n
+        means[who] = sum(count * reasons[reason].precision.value for reason, (_, count) in said.items()) / n
+    return TrackRecord(reasons, _shrunk(totals, means), pooled, USUAL_CORRELATION, shares, means)
 
 
 def _counts(said: Iterable[tuple[str, bool]]) -> dict[str, tuple[int, int]]:
@@ -132,17 +150,16 @@ def _rate(k: int, n: int, mean: float, strength: float) -> Rate:
 
 
 def _correlation(record: TrackRecord, claims: Sequence[Claim]) -> float:
-    """The correlation under which what several reports said is most probable; 0.5 where there is little to learn from."""
+    """The correlation under which what several reports said is most probable; the usual one where there is little to learn."""
     several = [claim for claim in claims if len(claim.reporters) > 1]
-    best, most = record.correlation, -np.inf
-    for r in CORRELATIONS:
-        tried = TrackRecord(record.reasons, record.reporters, record.pooled, float(r), record.base, record.expected)
-        p = [tried.probability(claim.reason, claim.reporters, claim.model) for claim in several]
-        likely = sum(float(np.log(q if claim.is_right else 1 - q)) for q, claim in zip(p, several, strict=True))
-        likely += float(np.log(max(r * (1 - r), EDGE)))
-        if likely > most:
-            best, most = float(r), likely
-    return best
+    evidence = [sum(record.evidence(claim.reason, claim.reporters)) for claim in several]
+    prior = [_logit(record.base.get(claim.reason, BASE) if claim.model is None else claim.model) for claim in several]
+    sign = np.array([1.0 if claim.is_right else -1.0 for claim in several])
+    n = np.array([len(claim.reporters) for claim in several])
+    divisor = 1 + (n - 1) * CORRELATIONS[:, None]  # (R, C)
+    likely = -np.logaddexp(0, -sign * (np.array(prior) + np.array(evidence) / divisor)).sum(1)
+    usual = np.log(np.maximum(CORRELATIONS * (1 - CORRELATIONS), EDGE))
+    return float(CORRELATIONS[np.argmax(likely + usual)])
 
 
 def _joined(evidence: Sequence[float], correlation: float) -> float:

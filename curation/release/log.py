@@ -19,7 +19,7 @@ EXPORT_KIND = "export"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A dataset written for download. `state`: making, ready or failed."""
+    """A dataset written for download. `state`: making, ready, failed or deleted."""
 
     id: int
     format: str

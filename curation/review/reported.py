@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, String, and_, cast, select
 from sqlalchemy.orm import Session
 
-from curation.quality.track_record import BASE, Claim, Rate, TrackRecord, learn
+from curation.quality.track_record import BASE, Claim, Counts, Rate, TrackRecord, learn, of_counts
 from curation.release.noise import audited_violations
 from curation.settings import Settings
 from curation.store import reports, violations
@@ -46,6 +46,22 @@ def record(session: Session, settings: Settings) -> TrackRecord:
         for (listing, reason), reporters in sorted(by_claim.items())
     ]
     return learn(claims, base_rates(session, settings))
+
+
+def rates(session: Session) -> TrackRecord:
+    """How often reports were right, counted by the database: reasons and reporters, without correlation and base rates."""
+    by_reason: dict[str, Counts] = {}
+    by_reporter: dict[str, dict[str, Counts]] = defaultdict(dict)
+    for row in session.execute(reports.decided_by(Report.reason)):
+        _count(by_reason, row.reason, row)
+    for row in session.execute(reports.decided_by(Report.reporter, Report.reason).where(Report.reporter.is_not(None))):
+        _count(by_reporter[row.reporter], row.reason, row)
+    return of_counts(by_reason, by_reporter)
+
+
+def _count(counts: dict[str, Counts], reason: str, row: Any) -> None:
+    k, n = counts.get(reason, (0, 0))
+    counts[reason] = (k + reports.is_right(reason, row.value) * row.n_listings, n + row.n_listings)
 
 
 def base_rates(session: Session, settings: Settings) -> dict[str, float]:

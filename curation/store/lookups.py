@@ -13,6 +13,9 @@ from curation.store.tables import LabelHistory, LabelRow, ListingRow, ReviewItem
 SETTLED = timedelta(seconds=10)
 """A change is told when it is that old: others that began earlier and end later would be passed over else."""
 
+OPEN = ("waiting", "pushed", "tie")
+"""States of a question that moderators have not decided."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -81,10 +84,7 @@ def changes(session: Session, *, limit: int, after_id: int, now: datetime) -> li
 
 def review_counts(session: Session) -> Queue:
     """How many questions are in which state. Reads an index over all of them."""
-    rows = session.execute(
-        select(ReviewItem.question, ReviewItem.state, func.count()).group_by(ReviewItem.question, ReviewItem.state)
-    )
-    counts = {(question, state): n for question, state, n in rows}
-    open_states = ("waiting", "pushed", "tie")
-    oldest = session.execute(select(func.min(ReviewItem.created_at)).where(ReviewItem.state.in_(open_states))).scalar_one()
-    return Queue(counts, oldest)
+    by = (ReviewItem.question, ReviewItem.state)
+    rows = session.execute(select(*by, func.count(), func.min(ReviewItem.created_at)).group_by(*by)).all()
+    oldest = min((at for _, state, _, at in rows if state in OPEN), default=None)
+    return Queue({(question, state): n for question, state, n, _ in rows}, oldest)

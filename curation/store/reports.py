@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from curation.store import labels
@@ -145,6 +145,19 @@ def with_outcome() -> Select[Any]:
     )
     columns: tuple[Any, ...] = (Report, ListingRow.id.label("listing_id"), ListingRow.title, LabelRow.value.label("decided"))
     return select(*columns).outerjoin(ListingRow, ListingRow.ref == Report.listing_ref).outerjoin(LabelRow, decided)
+
+
+def decided_by(*columns: Any) -> Select[Any]:
+    """How many reported listings moderators decided, by these columns of the reports and by what they decided (`value`)."""
+    verified = (LabelRow.question == Question.VIOLATION.value, LabelRow.source == LabelSource.MODERATORS.value)
+    n_listings = func.count(ListingRow.id.distinct()).label("n_listings")
+    return (
+        select(*columns, LabelRow.value, n_listings)
+        .join(ListingRow, ListingRow.ref == Report.listing_ref)
+        .join(LabelRow, LabelRow.listing_id == ListingRow.id)
+        .where(*verified)
+        .group_by(*columns, LabelRow.value)
+    )
 
 
 def said(row: Any) -> Said:

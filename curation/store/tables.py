@@ -177,7 +177,10 @@ class ReviewItem(Base):
     """A question to moderators. `state`: waiting, pushed, tie, decided, withdrawn."""
 
     __tablename__ = "review_item"
-    __table_args__ = (UniqueConstraint("listing_id", "question"),)
+    __table_args__ = (
+        UniqueConstraint("listing_id", "question"),
+        Index("ix_review_item_question_state", "question", "state", "created_at"),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     listing_id: Mapped[int] = mapped_column(ForeignKey("listing.id"))
     question: Mapped[str] = mapped_column(String(16))

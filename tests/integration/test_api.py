@@ -358,7 +358,8 @@ def test_promotion_needs_to_know_what_is_live(client: FlaskClient, workspace: Wo
     first, second = api_world.promote(workspace), api_world.promote(workspace, 3.0)
     asked = {"action": "promote", "model": first, "expected_live": second, "reason": "better"}
     assert client.post("/api/v1/releases", json=asked).json == {"live": first}
-    late = client.post("/api/v1/releases", json=asked)
+    assert client.post("/api/v1/releases", json=asked).json == {"live": first}, "said again after a time-out"
+    late = client.post("/api/v1/releases", json=asked | {"model": second, "expected_live": second})
     assert late.status_code == 409 and checked(late, "/api/v1/releases", "post")["error"].startswith("nothing was changed")
     unknown = asked | {"model": "det-9999", "expected_live": first}
     assert client.post("/api/v1/releases", json=unknown).status_code == 404

@@ -209,7 +209,7 @@ class ExportAnswer(Answer):
 
     id: int
     format: str
-    state: Literal["making", "ready", "failed"]
+    state: Literal["making", "ready", "failed", "deleted"]
     by: str
     error: str | None
     created_at: datetime

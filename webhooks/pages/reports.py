@@ -11,10 +11,11 @@ from curation.store import reports, violations
 from curation.store.people import Role
 from curation.store.reports import OTHER, Said
 from webhooks import auth, service, tables
+from webhooks.pages import listing
 from webhooks.tables import Column, Table
 
-RECORD_AGE_S = 60.0
-"""The track record reads every decided report, so it is learned at most once a minute."""
+RECORD_AGE_S = 30.0
+"""How old the shown track record may be: it is counted over every decided report."""
 
 PAGE_ROWS = 25
 REPORTERS_SHOWN = 20
@@ -45,9 +46,9 @@ def _record() -> TrackRecord:
 
     def ask() -> TrackRecord:
         with here.workspace.db.read() as session:
-            return reported.record(session, here.workspace.settings)
+            return reported.rates(session)
 
-    return here.keeper.get("track record", ask, age_s=RECORD_AGE_S).value
+    return here.keeper.get("reports", ask, age_s=RECORD_AGE_S).value
 
 
 def _before() -> int | None:
@@ -90,7 +91,7 @@ def _newest(found: list[Said], titles: Mapping[str, str], reason: str | None) ->
     columns = (
         Column("reason", "Reason"),
         Column("at", "When", "moment"),
-        Column("listing", "Listing", "code"),
+        Column("listing", "Listing", "code", link="page"),
         Column("title", "Title", "words"),
         Column("words", "Words", "words"),
         Column("reporter", "Reporter"),
@@ -98,7 +99,7 @@ def _newest(found: list[Said], titles: Mapping[str, str], reason: str | None) ->
     )
     has_more = len(found) > PAGE_ROWS
     older = url_for("reports.show", before=found[PAGE_ROWS - 1].id, reason=reason) if has_more else None
-    return Table("newest", "Newest reports", columns, rows, "No report of this kind.", older=older)
+    return Table("newest", "Reports, newest first", columns, rows, "No report of this kind.", older=older)
 
 
 def _ordered(rates: Mapping[str, Rate]) -> list[tuple[str, Rate]]:
@@ -116,6 +117,7 @@ def _row(one: Said, titles: Mapping[str, str]) -> dict[str, Any]:
         "reason": titles.get(one.reason, one.reason),
         "at": one.at,
         "listing": one.ref,
+        "page": None if one.title is None else listing.address(one.ref),
         "title": one.title,
         "words": one.words or None,
         "reporter": one.reporter,

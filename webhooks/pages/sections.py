@@ -11,6 +11,7 @@ TITLES = {
     "overview.show": "Overview",
     "quality.show": "Label quality",
     "suspects.show": "Doubted labels",
+    "reports.show": "Reports",
     "listing.find": "Listings",
     "reports.show": "Reports",
     "runs.index": "Runs",
