@@ -171,6 +171,12 @@ def live(session: Session) -> Model | None:
     return None if row is None else _as_model(row)
 
 
+def live_name(session: Session) -> str | None:
+    """The name of the live model, without reading the rest of it."""
+    newest = select(Release.model_version_id).order_by(Release.id.desc()).limit(1).scalar_subquery()
+    return session.execute(select(ModelVersion.name).where(ModelVersion.id == newest)).scalar_one_or_none()
+
+
 def releases(session: Session, *, limit: int = 50) -> list[Released]:
     """The newest rows of the release log, newest first."""
     rows = session.execute(
