@@ -1,4 +1,7 @@
-"""One moderator's work from the login page to the ledger: a trained model, a real service, a real worker, a real browser."""
+"""One moderator's work from the login page to the ledger: a trained model, a real service, a real worker, a real browser.
+
+`REFURBISH_SCREENSHOT=docs/img/labeling.png` keeps the picture that the README shows.
+"""
 
 import os
 import subprocess
