@@ -14,6 +14,7 @@ from curation.labelstudio.lease import Busy, Lease
 from curation.labelstudio.push import CHUNK, put_off
 from curation.review import queue
 from curation.review.briefing import Briefing
+from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
 from curation.store.taxonomy import chunks
@@ -49,9 +50,11 @@ def refresh(workspace: Workspace, now: datetime) -> Refreshed:
     """Give every undecided task the newest suggestion and remove all older ones. Safe to repeat, also after a kill.
 
     The new version is imported whole before the project is switched to it, and only then the old ones go. Tasks that are
-    asked blind get an empty prediction, which says when it is their turn. Raises Busy while a push runs.
+    asked blind get an empty prediction, which says when it is their turn. What is not doubted any more is withdrawn.
+    Raises Busy while a push runs.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
+        _withdraw(workspace)
         with workspace.db.read() as session:
             ours = project.require(session, client)
             found = _undecided(session, ours.source)
@@ -69,6 +72,13 @@ def refresh(workspace: Workspace, now: datetime) -> Refreshed:
         for name in stale:
             _forget(client, ours.id, name)
         return Refreshed(version, n_predictions, len(stale), _reword(client, before, after))
+
+
+def _withdraw(workspace: Workspace) -> None:
+    """Take back what the newest run does not doubt any more; a push closes the tasks."""
+    with workspace.db.write() as session:
+        if queue.withdraw(session, queue.no_longer_doubted(session)):
+            jobs.enqueue(session, "push", {}, key="push", now=workspace.db.now(session))
 
 
 def _undecided(session: Session, source: str) -> dict[str, int]:

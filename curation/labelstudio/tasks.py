@@ -26,6 +26,7 @@ LOOKUP_SIZE = 100
 BLIND_REASON = "A routine check of this listing."
 BLIND_SUGGESTION = "Hidden on purpose: your own judgement is wanted here."
 NO_SUGGESTION = "No suggestion yet."
+SURE = 0.99
 NO_NEIGHBOURS = "No verified listing to compare with yet."
 N_SHOWN = 4
 """Neighbours with pictures; more are counted in the words."""
@@ -167,7 +168,10 @@ def _price(listing: Listing) -> str:
 
 
 def _share(score: float | None) -> str:
-    return "" if score is None else f" ({score:.0%})"
+    """Never "100%" of what is only probable."""
+    if score is None:
+        return ""
+    return f" (over {SURE:.0%})" if score > SURE else f" ({score:.0%})"
 
 
 def _cut(text: str) -> str:

@@ -181,11 +181,19 @@ def live(session: Session) -> Model | None:
     return None if row is None else _as_model(row)
 
 
-def releases(session: Session, *, limit: int = 50, model: str | None = None) -> list[Released]:
-    """The newest rows of the release log, newest first; with `model`, of this one only."""
+def live_name(session: Session) -> str | None:
+    """The name of the live model, without reading the rest of it."""
+    newest = select(Release.model_version_id).order_by(Release.id.desc()).limit(1).scalar_subquery()
+    return session.execute(select(ModelVersion.name).where(ModelVersion.id == newest)).scalar_one_or_none()
+
+
+def releases(session: Session, *, limit: int = 50, model: str | None = None, before: int | None = None) -> list[Released]:
+    """The newest rows of the release log, newest first; with `model`, of this one only; with `before`, older than this id."""
     query = select(Release, ModelVersion.name).join(ModelVersion, ModelVersion.id == Release.model_version_id)
     if model is not None:
         query = query.where(ModelVersion.name == model)
+    if before is not None:
+        query = query.where(Release.id < before)
     rows = session.execute(query.order_by(Release.id.desc()).limit(limit)).all()
     return [Released(row.id, name, row.action, row.reason, row.by, row.at) for row, name in rows]
 

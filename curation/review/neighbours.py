@@ -98,14 +98,14 @@ def atlas(workspace: Workspace, scorer: Scorer) -> Atlas:
 
 
 def reason(near: Sequence[Near]) -> Reason | None:
-    """``7 of the 8 most similar verified listings are in Home / Tools.`` None where there are too few to say so."""
-    if len(near) < MIN_COUNTED:
-        return None
+    """``7 of the 8 most similar verified listings are in Home / Tools.`` None where there are too few, or no two agree."""
     counted = Counter(one.category for one in near).most_common()
+    if len(near) < MIN_COUNTED or counted[0][1] == 1:
+        return None
     category, n = counted[0]
     all_of = f"the {len(near)} most similar verified listings are in"
     if 2 * n <= len(near):
-        words = f"T{all_of[1:]} {len(counted)} categories" + (f", {n} of them in {category}." if n > 1 else ".")
+        words = f"T{all_of[1:]} {len(counted)} categories, {n} of them in {category}."
     else:
         words = f"All {len(near)} {all_of.split(' ', 2)[2]} {category}." if n == len(near) else f"{n} of {all_of} {category}."
     return Reason(CODE, n / len(near), words)

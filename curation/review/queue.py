@@ -14,9 +14,9 @@ from curation.review import suggestions
 from curation.review.neighbours import Near
 from curation.review.suggestions import Suggestion
 from curation.store import annotations, listings
-from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
+from curation.store.tables import AnnotationRow, LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.taxonomy import chunks
-from curation.types import BLIND_BATCH, LabelSource, Listing, Question, Reason, Vote
+from curation.types import BLIND_BATCH, HARD_BATCH, LabelSource, Listing, Question, Reason, Vote
 
 OPEN = ("waiting", "pushed", "tie")
 SKIPS_TO_NOTE = 2
@@ -26,6 +26,9 @@ OF_A_RUN = frozenset({"label_issue", "unlabelled", "confusion", "views", "model_
 """Codes of the reasons that a run gives, and the next one gives anew."""
 
 SECOND_OPINION = Reason("second_opinion", 1.0, "A second opinion is wanted.")
+SKIPPED = Reason(
+    "skipped", 1.0, "Several moderators skipped this listing: it is hard to decide. Take your time, or ask somebody who knows."
+)
 STAMPED = Reason("stamped", 1.0, "The suggestion was accepted unread: please look yourself.")
 
 
@@ -117,8 +120,7 @@ def settle(session: Session, listing_id: int, question: Question, *, now: dateti
     votes = annotations.votes(session, ref, question)
     n_people = len({vote.annotator for vote in votes})
     independent = [vote for vote in votes if not annotations.is_rubber_stamp(vote)]
-    if annotations.n_skips(session, ref, question) >= SKIPS_TO_NOTE:
-        _set_reason(item, Reason("skipped", 1.0, "Several moderators skipped this listing: it is hard to decide."))
+    is_hard = annotations.n_skips(session, ref, question) >= SKIPS_TO_NOTE
     before = item.state
     item.state = _state(item, majority(independent), n_people, is_settled=_is_settled(session, listing_id, question))
     is_answered = n_people >= item.n_wanted
@@ -128,10 +130,11 @@ def settle(session: Session, listing_id: int, question: Question, *, now: dateti
     if is_stamped:
         _ask_one_more(item, n_people, STAMPED)
         item.state = "waiting"
+    is_escalated = is_hard and not votes and _escalate(item)
     item.decided_at = (item.decided_at or now) if item.state == "decided" else None
     session.flush()
     is_asked = item.state == "tie" and item.pushed_at is not None
-    return "tie" if is_stamped else "pushed" if is_asked else item.state
+    return "tie" if is_stamped or is_escalated else "pushed" if is_asked else item.state
 
 
 def _state(item: ReviewItem, consensus: Consensus, n_people: int, *, is_settled: bool) -> str:
@@ -151,6 +154,17 @@ def _is_settled(session: Session, listing_id: int, question: Question) -> bool:
         LabelRow.source == LabelSource.MODERATORS.value,
     )
     return session.execute(label).first() is not None
+
+
+def _escalate(item: ReviewItem) -> bool:
+    """Show the question once more as a hard one, whose page says so; False if it was before."""
+    if any(reason["code"] == SKIPPED.code for reason in item.reasons):
+        return False
+    _set_reason(item, SKIPPED)
+    if item.batch != BLIND_BATCH:
+        item.batch = HARD_BATCH
+    item.state, item.pushed_at = "waiting", None
+    return True
 
 
 def _ask_one_more(item: ReviewItem, n_people: int, reason: Reason) -> None:
@@ -195,6 +209,27 @@ def ask_again(session: Session, listing_ids: Collection[int], *, limit: int) -> 
 
 def _asked_once() -> tuple[ColumnElement[bool], ...]:
     return (ReviewItem.question == Question.CATEGORY.value, ReviewItem.state == "decided", ReviewItem.n_wanted == 1)
+
+
+def no_longer_doubted(session: Session) -> list[int]:
+    """Listings that are asked about only because an older run doubted them, that the newest does not, and nobody answered."""
+    asked: dict[int, list[ReviewItem]] = {}
+    for item in session.execute(select(ReviewItem).where(ReviewItem.state.in_(OPEN))).scalars():
+        asked.setdefault(item.listing_id, []).append(item)
+    only = [i for i, items in asked.items() if {one["code"] for item in items for one in item.reasons} <= OF_A_RUN]
+    told = _told(session, only)
+    settled = [i for i in only if i in told and not any(reason.code in OF_A_RUN for reason in told[i])]
+    answered = _answered(session, settled)
+    return [i for i in settled if i not in answered]
+
+
+def _answered(session: Session, listing_ids: Sequence[int]) -> set[int]:
+    """Of these listings, those about which somebody has said something."""
+    found: set[int] = set()
+    query = select(ListingRow.id).join(AnnotationRow, AnnotationRow.listing_ref == ListingRow.ref)
+    for part in chunks(listing_ids):
+        found.update(session.execute(query.where(ListingRow.id.in_(part), AnnotationRow.is_current.is_(True))).scalars())
+    return found
 
 
 def withdraw(session: Session, listing_ids: Collection[int]) -> int:

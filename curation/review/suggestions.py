@@ -47,9 +47,9 @@ def version(session: Session) -> str:
 
     Label Studio shows, and orders its queue by, predictions of one version only.
     """
-    live = registry.live(session)
+    live = registry.live_name(session)
     run_id = session.execute(select(func.max(SuspectRow.run_id))).scalar_one()
-    parts = ([live.name] if live else []) + ([f"run-{run_id:04d}"] if run_id is not None else [])
+    parts = ([live] if live else []) + ([f"run-{run_id:04d}"] if run_id is not None else [])
     return "+".join(parts) or NO_MODEL
 
 

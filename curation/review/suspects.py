@@ -160,12 +160,12 @@ def _category_reasons(
 ) -> Reasons:
     seen = "title and photos look like" if listing.photos else "the text reads like"
     if given is None:
-        return (Reason("unlabelled", p, f"No category was given; {seen} {suggested} ({p:.0%})."),)
+        return (Reason("unlabelled", p, f"No category was given; {seen} {suggested} ({_percent(p)})."),)
     if given == suggested:
         return ()
     said = f"An earlier repair says {given}" if source is LabelSource.REFURBISHED else f"The seller chose {given}"
     doubt = f"; wrong with {_percent(wrong)}" if wrong > 0 else ""
-    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({p:.0%}){doubt}."),)
+    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({_percent(p)}){doubt}."),)
 
 
 def view_reason(said: Sequence[tuple[str, str, float]]) -> Reason | None:
@@ -221,7 +221,10 @@ def _violation_reasons(listing: Listing, names: tuple[str, ...], probs: NDArray[
     seen = [(float(p), name) for name, p in zip(names, probs, strict=True) if p >= SHOWN_VIOLATION]
     return (
         *report_reasons(listing.flags),
-        *(Reason("model_violation", p, f"The model sees {_words(name)} ({p:.0%}).") for p, name in sorted(seen, reverse=True)),
+        *(
+            Reason("model_violation", p, f"The model sees {_words(name)} ({_percent(p)}).")
+            for p, name in sorted(seen, reverse=True)
+        ),
     )
 
 

@@ -128,7 +128,7 @@ def test_without_model_or_verified_listings_tasks_stay_as_they_are(workspace: Wo
         ("AAAAAAAA", "All 8 most similar verified listings are in A."),
         ("AAAAAAAB", "7 of the 8 most similar verified listings are in A."),
         ("AABBCCDD", "The 8 most similar verified listings are in 4 categories, 2 of them in A."),
-        ("ABCD", "The 4 most similar verified listings are in 4 categories."),
+        ("AABC", "The 4 most similar verified listings are in 3 categories, 2 of them in A."),
     ],
 )
 def test_how_many_neighbours_agree_is_said_in_words(categories: str, words: str) -> None:
@@ -138,8 +138,9 @@ def test_how_many_neighbours_agree_is_said_in_words(categories: str, words: str)
 
 
 def test_too_few_neighbours_say_nothing() -> None:
-    """Three listings are no evidence."""
+    """Three listings are no evidence, nor are eight of which no two agree."""
     assert reason([Near(f"r{at}", "A", 0.5, None) for at in range(neighbours.MIN_COUNTED - 1)]) is None
+    assert reason([Near(f"r{at}", f"A{at}", 0.5, None) for at in range(neighbours.K)]) is None
 
 
 def test_reasons_of_an_older_run_give_way_to_those_of_the_newest(workspace: Workspace) -> None:

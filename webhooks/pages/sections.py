@@ -11,7 +11,6 @@ TITLES = {
     "overview.show": "Overview",
     "quality.show": "Label quality",
     "suspects.show": "Doubted labels",
-    "reports.show": "Reports",
     "listing.find": "Listings",
     "reports.show": "Reports",
     "runs.index": "Runs",
