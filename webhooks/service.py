@@ -7,7 +7,6 @@ from flask import Flask, current_app
 
 from curation.store.db import Database
 from curation.store.workspace import Workspace
-from webhooks.behind import Behind
 from webhooks.kept import Keeper
 from webhooks.limits import Limits
 from webhooks.metrics import Metrics
@@ -15,8 +14,6 @@ from webhooks.model import Model
 from webhooks.writer import BatchWriter
 
 EXTENSION = "refurbish"
-STATUS_AGE_S = 1.0
-TRENDS_AGE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +23,6 @@ class Service:
     workspace: Workspace
     writer: BatchWriter
     metrics: Metrics
-    status: Behind
-    trends: Behind
     limits: Limits
     keeper: Keeper
     model: Model
@@ -40,8 +35,6 @@ class Service:
             workspace,
             BatchWriter(writer_db),
             Metrics(workspace),
-            Behind(STATUS_AGE_S),
-            Behind(TRENDS_AGE_S),
             Limits(workspace.settings),
             Keeper(),
             Model(workspace),
@@ -49,8 +42,7 @@ class Service:
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""
-        self.status.close()
-        self.trends.close()
+        self.keeper.close()
         self.writer.close()
         self.writer.db.dispose()
 

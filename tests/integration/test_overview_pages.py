@@ -1,14 +1,11 @@
 """The overview: how the loop goes over time, counted right on both databases, quick though counting is slow."""
 
-import threading
-import time
 from datetime import datetime, timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from curation.errors import DatabaseError
 from curation.release import registry, trends
 from curation.store import jobs, tokens
 from curation.store.people import Role
@@ -26,7 +23,6 @@ from curation.store.tables import (
 from curation.store.workspace import Workspace
 from curation.types import Question
 from webhooks import service
-from webhooks.behind import Behind
 from webhooks.pages import overview
 
 HTML = {"Accept": "text/html"}
@@ -173,63 +169,9 @@ def test_each_live_model_stands_beside_the_one_before(client: FlaskClient, works
     assert [(row["model"], row["value"], row["before"]) for row in rows] == [("det-0002", 0.9, 0.75), ("det-0001", 0.8, 0.75)]
 
 
-# What is costly to count
-
-
-def test_a_slow_count_is_shown_as_it_was_and_renewed_behind() -> None:
-    """The first answer waits; later ones get the old value at once, and the new one when it is there."""
-    counted, gate = Behind(0.0, wait_s=0.01, rest=0.0), threading.Event()
-    counted.get(lambda: {"n": 1})
-
-    def slow() -> dict[str, int]:
-        gate.wait()
-        return {"n": 2}
-
-    assert [counted.get(slow) for _ in range(3)] == [{"n": 1}] * 3
-    gate.set()
-    counted.close()
-    gate.clear()
-    assert counted.get(slow) == {"n": 2}
-    gate.set()
-    counted.close()
-
-
-def test_many_who_ask_at_once_cost_one_count() -> None:
-    """A crowd waits for the same first answer."""
-    counted, calls = Behind(60.0), []
-
-    def ask() -> dict[str, int]:
-        calls.append(1)
-        time.sleep(0.05)
-        return {"n": len(calls)}
-
-    found: list[dict[str, int]] = []
-    crowd = [threading.Thread(target=lambda: found.append(counted.get(ask))) for _ in range(8)]
-    for thread in crowd:
-        thread.start()
-    for thread in crowd:
-        thread.join()
-    assert found == [{"n": 1}] * 8
-
-
-def test_a_count_may_begin_before_anybody_asks(app: Flask) -> None:
-    """A service that starts counts ahead; whoever comes first gets that count."""
-    counted = Behind(60.0)
-    counted.ahead(lambda: {"n": 1})
-    counted.close()
-    assert counted.get(lambda: {"n": 2}) == {"n": 1}
-    overview.count_ahead(service.of(app))
-    service.of(app).trends.close()
-    assert service.of(app).trends.get(dict)["noise"] == []
-
-
-def test_an_error_is_told_and_not_kept() -> None:
-    """The next one asks again."""
-    counted = Behind(60.0)
-
-    def fail() -> dict[str, int]:
-        raise DatabaseError("gone")
-
-    with pytest.raises(DatabaseError, match="gone"):
-        counted.get(fail)
-    assert counted.get(lambda: {"n": 1}) == {"n": 1}
+def test_the_service_counts_ahead(app: Flask) -> None:
+    """Whoever comes first finds what was counted when it started."""
+    here = service.of(app)
+    overview.count_ahead(here)
+    here.keeper.close()
+    assert here.keeper.get(overview.TRENDS, dict, age_s=60.0).value["noise"] == []

@@ -1,60 +1,87 @@
-"""Values kept in a process: by version, by age, and counted behind the answer where that takes long."""
+"""Values that cost time to count, kept by key."""
 
 import threading
 import time
 
 import pytest
 
+from curation.errors import DatabaseError
 from webhooks import kept
 from webhooks.kept import Keeper
 
 
-def test_a_value_is_counted_once_for_a_version() -> None:
-    """Another version, another key or too great an age counts it anew."""
-    keeper, counted = Keeper(), iter(range(10))
-
-    def get(key: str = "a", version: int = 1, age_s: float = 60.0) -> int:
-        return keeper.get(key, lambda: next(counted), version=version, age_s=age_s).value
-
-    assert [get(), get(), get(version=2), get("b"), get(version=2), get(version=2, age_s=0.0)] == [0, 0, 1, 2, 1, 3]
-
-
-def test_an_error_is_not_kept() -> None:
-    """The next caller asks again."""
-    keeper = Keeper()
-    with pytest.raises(ZeroDivisionError):
-        keeper.get("a", lambda: 1 // 0)
-    assert keeper.get("a", lambda: 5).value == 5
-
-
-def test_what_takes_long_is_counted_behind_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old value is shown, and said to be old, until the new one is there; an error leaves the old one."""
+@pytest.fixture(autouse=True)
+def everything_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any count is one to wait for, and may be renewed at once."""
     monkeypatch.setattr(kept, "QUICK_S", -1.0)
-    keeper, go = Keeper(), threading.Event()
-    keeper.get("a", lambda: "old", version=1)
-    shown = keeper.get("a", lambda: go.wait(10) and "new", version=2)
-    assert (shown.value, shown.is_current) == ("old", False)
-    assert keeper.get("a", lambda: 1 // 0, version=2).value == "old"
-    go.set()
-    assert _until(lambda: keeper.get("a", lambda: "new", version=2).value == "new")
+    monkeypatch.setattr(kept, "REST", 0)
 
 
-def test_only_so_many_are_kept() -> None:
-    """The one asked for longest ago goes first."""
-    keeper, asked = Keeper(), []
+def test_a_slow_count_is_shown_as_it_was_and_renewed_behind() -> None:
+    """The first answer waits; later ones get the old value at once, and the new one when it is there."""
+    keeper, gate = Keeper(), threading.Event()
+    assert keeper.get("n", lambda: 1).value == 1
 
-    def get(key: int) -> int:
-        return keeper.get(key, lambda: asked.append(key) or key).value  # type: ignore[func-returns-value]
+    def slow() -> int:
+        gate.wait()
+        return 2
 
-    for key in (*range(kept.MAX_KEPT), 0, kept.MAX_KEPT, 0, 1):
-        assert get(key) == key
-    assert asked == [*range(kept.MAX_KEPT + 1), 1]
+    found = [keeper.get("n", slow, age_s=0.0) for _ in range(3)]
+    assert [(one.value, one.is_current) for one in found] == [(1, False)] * 3
+    gate.set()
+    keeper.close()
+    assert keeper.get("n", lambda: 3).value == 2
 
 
-def _until(is_so: object) -> bool:
-    ends_s = time.monotonic() + 10
-    while time.monotonic() < ends_s:
-        if is_so():  # type: ignore[operator]
-            return True
-        time.sleep(0.01)
-    return False
+def test_another_version_is_another_value() -> None:
+    """What changed is counted anew, however young the old value is."""
+    keeper = Keeper()
+    assert keeper.get("n", lambda: 1, version="a").value == 1 and keeper.get("n", lambda: 2, version="a").value == 1
+    keeper.get("n", lambda: 2, version="b")
+    keeper.close()
+    assert keeper.get("n", lambda: 3, version="b").value == 2
+
+
+def test_many_who_ask_at_once_cost_one_count() -> None:
+    """A crowd waits for the same first answer."""
+    keeper, calls, found = Keeper(), [], []
+
+    def ask() -> int:
+        calls.append(1)
+        time.sleep(0.05)
+        return len(calls)
+
+    crowd = [threading.Thread(target=lambda: found.append(keeper.get("n", ask).value)) for _ in range(8)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    assert found == [1] * 8
+
+
+def test_a_count_may_begin_before_anybody_asks() -> None:
+    """Whoever comes first gets that count."""
+    keeper = Keeper()
+    keeper.ahead("n", lambda: 1)
+    keeper.close()
+    assert keeper.get("n", lambda: 2).value == 1
+
+
+def test_an_error_is_told_and_not_kept() -> None:
+    """The next one asks again."""
+
+    def fail() -> int:
+        raise DatabaseError("gone")
+
+    keeper = Keeper()
+    with pytest.raises(DatabaseError, match="gone"):
+        keeper.get("n", fail)
+    assert keeper.get("n", lambda: 1).value == 1
+
+
+def test_the_oldest_value_makes_room() -> None:
+    """A page with many filters cannot fill the memory."""
+    keeper = Keeper()
+    for at in range(kept.MAX_KEPT + 1):
+        keeper.get(at, lambda at=at: at)  # type: ignore[misc]
+    assert keeper.get(0, lambda: "anew").value == "anew"

@@ -23,6 +23,8 @@ STATES = {
 }
 """In the order of the page; a state that is not there counts 0."""
 
+STATUS, STATUS_AGE_S = "status", 1.0
+TRENDS, TRENDS_AGE_S = "trends", 10.0
 DEAD_SHOWN = 10
 APART = ("at", "label_studio")
 """What the page alone shows of the status."""
@@ -59,19 +61,19 @@ def status() -> Response:
 def gathered() -> dict[str, Any]:
     """Where the loop stands, a second old where counting is quick, and counted behind the answer where it is not."""
     here = service.current()
-    return here.status.get(lambda: _standing(here.workspace))
+    return here.keeper.get(STATUS, lambda: _standing(here.workspace), age_s=STATUS_AGE_S).value
 
 
 def developed() -> dict[str, Any]:
     """How the loop went over time; as `gathered`, at longer intervals."""
     here = service.current()
-    return here.trends.get(lambda: _trends(here.workspace))
+    return here.keeper.get(TRENDS, lambda: _trends(here.workspace), age_s=TRENDS_AGE_S).value
 
 
 def count_ahead(here: service.Service) -> None:
     """Begin to count what the first visitor would have to wait for."""
-    here.status.ahead(lambda: _standing(here.workspace))
-    here.trends.ahead(lambda: _trends(here.workspace))
+    here.keeper.ahead(STATUS, lambda: _standing(here.workspace))
+    here.keeper.ahead(TRENDS, lambda: _trends(here.workspace))
 
 
 def _standing(workspace: Workspace) -> dict[str, Any]:
