@@ -21,7 +21,7 @@ from webhooks.tables import Column, Table
 
 SHOWN = 20
 REF_LIMIT = 200
-TITLE_SHOWN, TEXT_SHOWN, VALUE_SHOWN = 300, 4000, 200
+TITLE_SHOWN, TEXT_SHOWN, VALUE_SHOWN, NAME_SHOWN = 300, 4000, 200, 60
 SHOWN_EVENTS = 200
 REASON_LIMIT = 500
 SIMPLE = re.compile(r"(?!\.+(/|$))[A-Za-z0-9._~-]+")
@@ -143,7 +143,7 @@ def _doubts(page: Page) -> dict[str, Doubted]:
 
 def _attributes(found: Any) -> list[tuple[str, str]]:
     said = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
-    return [(_cut(key, VALUE_SHOWN), _cut(value, VALUE_SHOWN)) for key, value in list(said.items())[:SHOWN]]
+    return [(_cut(key, NAME_SHOWN), _cut(value, VALUE_SHOWN)) for key, value in list(said.items())[:SHOWN]]
 
 
 def _cut(words: str, limit: int) -> str:
