@@ -16,7 +16,7 @@ from curation.release.exports import CHANGES_KEPT, FAILED, MAKING, READY, Export
 from curation.release.folder import MANIFEST, SUMS
 from curation.store.files import sha256_of_file
 from curation.store.jobrun import JobRun
-from curation.store.tables import ExportRow
+from curation.store.service_tables import ExportRow
 from curation.types import Question
 
 

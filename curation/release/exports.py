@@ -14,7 +14,8 @@ from curation.errors import InputError, NotFoundError, shorten
 from curation.release import export
 from curation.release.changes import Change
 from curation.store import jobs
-from curation.store.tables import ExportRow, JobRow
+from curation.store.service_tables import ExportRow
+from curation.store.tables import JobRow
 from curation.store.workspace import Workspace, lock_state
 from curation.types import Question
 

@@ -12,7 +12,8 @@ from curation.store import history, listings, search
 from curation.store.history import Asked, Change, History, Said
 from curation.store.labels import UNDONE
 from curation.store.search import Found
-from curation.store.tables import ExportRow, ListingRow, Report, RunRow, SnapshotRow
+from curation.store.service_tables import ExportRow, Report
+from curation.store.tables import ListingRow, RunRow, SnapshotRow
 from curation.types import LabelSource, Listing, Outcome, Question
 
 SHOWN_SNAPSHOTS = 20

@@ -17,7 +17,8 @@ from curation.errors import RefurbishError
 from curation.settings import Settings
 from curation.store import schema
 from curation.store.db import Database
-from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem, User
+from curation.store.service_tables import User
+from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
 from curation.store.workspace import Workspace, get_state, utc_now
 from curation.types import HARD_BATCH
 

@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from curation.store import tokens
 from curation.store.people import Role
-from curation.store.tables import ExportRow, JobRow, LabelHistory
+from curation.store.service_tables import ExportRow
+from curation.store.tables import JobRow, LabelHistory
 from curation.store.workspace import Workspace
 from curation.types import Question
 from tests import api_world, builders, commands, review_world

@@ -17,7 +17,8 @@ from curation.release.changes import Change, between
 from curation.release.formats import read_csv
 from curation.store import jobs, tokens
 from curation.store.people import Role
-from curation.store.tables import ExportRow, JobRow, LabelRow, ListingRow
+from curation.store.service_tables import ExportRow
+from curation.store.tables import JobRow, LabelRow, ListingRow
 from curation.store.workspace import Workspace
 from curation.worker import Worker
 
