@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from curation.release import registry
-from curation.store.tables import ReviewItem
-from curation.store.workspace import Workspace
+from curation.store.tables import JobRow, ReviewItem
+from curation.store.workspace import Workspace, set_state
 from curation.types import BLIND_BATCH, Question
 from tests import review_world
 from tests.builders import add, all_listings, photo, record
@@ -152,6 +152,16 @@ def test_a_promotion_and_a_rollback_are_seen(workspace: Workspace) -> None:
         registry.rollback(session, by="test", reason="test", now=NOW)
     third = held.current()
     assert third is not None and third.name == "det-0002"
+
+
+def test_suggestions_follow_what_goes_live_once_label_studio_is_set_up(workspace: Workspace) -> None:
+    """Also when somebody promotes or rolls back by hand; before that nobody sees a suggestion."""
+    released(workspace)
+    with workspace.db.write() as session:
+        assert session.execute(select(JobRow.kind)).scalars().all() == []
+        set_state(session, registry.PROJECT, {"id": 1, "url": "http://x/projects/1"}, now=NOW)
+        registry.promote(session, "det-0001", by="test", reason="again", now=NOW)
+        assert session.execute(select(JobRow.kind)).scalars().all() == ["refresh"]
 
 
 def test_tokens_are_neither_stored_nor_logged(
