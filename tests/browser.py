@@ -1,5 +1,6 @@
 """A headless Chromium on our own pages: signing in, looking, and what a machine can see of accessibility."""
 
+import base64
 import importlib.resources
 import os
 import shutil
@@ -46,12 +47,10 @@ def look(browser: Any, width_px: int, scheme: str) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
-def picture(browser: Any, file: Path) -> None:
-    """The whole page, however long, up to 4,000 pixels."""
-    import base64
-
+def picture(browser: Any, file: Path, *, height_px: int = 4000) -> None:
+    """The whole page, or its top."""
     width, height = browser.execute_script("return [innerWidth, document.documentElement.scrollHeight]")
-    clip = {"x": 0, "y": 0, "width": width, "height": min(height, 4000), "scale": 1}
+    clip = {"x": 0, "y": 0, "width": width, "height": min(height, height_px), "scale": 1}
     shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_suffix(".part")

@@ -55,6 +55,7 @@ def build(home: Path, *, n: int = 2400, seed: int = 1) -> None:
     run(home, "review", "select", "--n", max(10, n // 25), "--seed", seed + N_WEEKS)
     run(home, "retrain", "--trigger", "corrections came in", "--folds", "3")
     run(home, "export", "--out", home / "dataset", "--format", "parquet")
+    run(home, "worker", "--until-idle", "--kinds", "insight")
     with workspace.db.write() as session:
         for role in Role:
             people.put(session, role.value, role, now=utc_now())
