@@ -56,7 +56,7 @@ class Weights:
     base: Mapping[str, float] = field(default_factory=dict)  #: share of all listings that each reason holds for
 
     def probability(self, reason: str, reporters: Reporters, model: float | None) -> float:
-        """Probability in (0, 1) that a listing reported so is a case of `reason`; without a report the model's or the base rate."""
+        """Probability in (0, 1) that a listing reported so is a case of `reason`; without one the model's or the base rate."""
         base = log_odds(self.base.get(reason, BASE))
         seen = base if model is None else log_odds(model)
         if not reporters:
