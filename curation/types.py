@@ -24,6 +24,9 @@ NO_VIOLATION = "none"
 BLIND_BATCH = "blind"
 """`ReviewItem.batch` of a question that is asked without the model's suggestion."""
 
+HARD_BATCH = "hard"
+"""`ReviewItem.batch` of a question that several moderators skipped: it is for somebody with experience."""
+
 SMALL_IMAGE_SUFFIX = ".small.jpg"
 
 

@@ -34,6 +34,7 @@ HANDLERS = {
     "push": "curation.labelstudio.push:handle",
     "refresh": "curation.labelstudio.refresh:handle",
     "insight": "curation.review.insight:handle",
+    "export": "curation.release.export_job:handle",
     "retrain": "trainer.retrain:handle",
 }
 PRUNE_AFTER = timedelta(days=7)

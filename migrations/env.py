@@ -2,11 +2,12 @@
 
 from alembic import context
 
-from curation.store import tables
+from curation.store import service_tables, tables  # noqa: F401  each adds its tables to the metadata
+from curation.store.base import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=tables.Base.metadata,
+    target_metadata=Base.metadata,
     render_as_batch=True,
     compare_type=True,
     transactional_ddl=True,

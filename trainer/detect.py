@@ -1,7 +1,7 @@
 """The long part of a run, without any write: features, folds, suspects, fit, export, evaluation."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from curation.release.registry import Model
 from curation.review import probabilities, repair_evidence, suspects
 from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
-from curation.types import Question, Split, Suspect
+from curation.types import Question, Reason, Split, Suspect
 from trainer import balance, certify, data, evaluate, evidence, folds, judgement, loop, onnx, quantize, state, views
 from trainer.config import TrainConfig
 from trainer.given import Stages, read
@@ -68,9 +68,10 @@ def detect(
     with stages.stage("suspects"):
         with workspace.db.read() as session:
             audited, drawn = noise.audit_refs(session), repair_evidence.drawn(session)
-        found, about_folds = _suspects(rows, held_out, wanted, audited, workspace.settings.suspects_method)
         is_drawn = np.array([ref in drawn for ref in rows.refs], bool)
-        opinion = replace(Opinion(*evidence.opinion(table, held_out.category.pred_probs, is_drawn)), given=wanted.said)
+        best, p, may, alone = evidence.opinion(table, held_out.category.pred_probs, is_drawn)
+        opinion, told = Opinion(best, p, may, wanted.said), _told(rows, wanted, alone)
+        found, about_folds = _suspects(rows, held_out, wanted, audited, workspace.settings.suspects_method, told)
         probs_sha256 = probabilities.store(workspace.files, held_out.category, wanted.category, opinion=opinion)
     with stages.stage("fit"):
         fitted = given.fit(config, stages.lost, processes)
@@ -123,13 +124,28 @@ def _exported(
     )
 
 
+def _told(rows: SnapshotRows, wanted: data.Targets, alone: Mapping[str, evidence.Alone]) -> dict[str, Reason]:
+    """Listing ref → what text and photo each say of it, where they know something."""
+    found = {}
+    for at, ref in enumerate(rows.refs):
+        said = [(name, wanted.classes[c[at]], float(p[at])) for name, (c, p) in alone.items() if c[at] >= 0]
+        if (reason := suspects.view_reason(said)) is not None:
+            found[ref] = reason
+    return found
+
+
 def _suspects(
-    rows: SnapshotRows, held_out: folds.HeldOut, wanted: data.Targets, audited: Collection[str], method: str
+    rows: SnapshotRows,
+    held_out: folds.HeldOut,
+    wanted: data.Targets,
+    audited: Collection[str],
+    method: str,
+    told: Mapping[str, Reason],
 ) -> tuple[dict[Question, list[Suspect]], dict[str, Any]]:
     """The ranking of both questions over the labels as they are now, and figures about the folds."""
     category, violation = rows.labels()
     found = suspects.from_predictions(
-        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation, audited, method
+        rows.listings, category, held_out.category, held_out.violation, wanted.violations, violation, audited, method, told
     )
     known = wanted.category >= 0
     agrees = held_out.category.pred_probs[known].argmax(1) == wanted.category[known]
@@ -155,6 +171,7 @@ def _about_fit(fitted: loop.Fitted, table: data.Table, train: data.Rows, validat
         "epochs": fitted.n_epochs,
         "best_epoch": fitted.best_epoch,
         "losses": [round(value, 4) for value in fitted.losses],
+        "train_losses": [round(value, 4) for value in fitted.trained],
         "temperature": fitted.temperature,
         "batch_parts": fitted.n_parts,
         "validation_agreement": agreement,

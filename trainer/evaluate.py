@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curation.catalog.scorer import Scores
-from curation.quality import flags, metrics
+from curation.quality import curves, flags, metrics
 from curation.release.gates import Candidate
 from curation.types import PATH_SEPARATOR, split_violations
 from trainer.certify import certifying
@@ -122,6 +122,18 @@ def report(
         "latency_ms_p95": found.latency_ms_p95,
         "reproduces": found.reproduces,
     }
+
+
+def violation_curves(found: Candidate, verified: Verified) -> dict[str, curves.Columns]:
+    """Precision against recall of each violation that has a positive, on the rows that `report` reports."""
+    rows = _reporting(verified)
+    probs, truth = found.violation_probs[rows], verified.violation[rows] > 0
+    drawn = {
+        name: curves.precision_recall(probs[:, column], truth[:, column])
+        for column, name in enumerate(verified.violations)
+        if truth[:, column].any() and np.isfinite(probs[:, column]).all()
+    }
+    return drawn
 
 
 def _reporting(verified: Verified) -> NDArray[np.int64]:

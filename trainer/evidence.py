@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from curation.quality import channel
 from curation.quality.channel import Posterior, Said, View
@@ -21,6 +22,12 @@ TEXT_VIEWS = {"title": (0, 1), "description": (2, 3), "words": (4,), "attributes
 """Which blocks of n-grams each view reads."""
 
 PHOTO, DETECTOR = "photo", "detector"
+SAID = ("text", PHOTO)
+"""Whose opinions people are told."""
+
+Alone = tuple[Rows, Floats]
+"""(N,) class that is likeliest by this alone, -1 = it knows nothing; (N,) how probable it is by it."""
+
 WEIGHT = {"title": 1.0, "description": 1.0, "words": 0.5, "attributes": 0.3, PHOTO: 1.0}
 """Of the views where they are added up as they are."""
 
@@ -56,8 +63,10 @@ def posterior(table: Table, train: Rows, judging: Rows | None = None) -> Posteri
 
 def opinion(
     table: Table, probs: NDArray[np.floating], drawn: NDArray[np.bool_] | None = None
-) -> tuple[Rows, Floats, NDArray[np.bool_]]:
+) -> tuple[Rows, Floats, NDArray[np.bool_], dict[str, Alone]]:
     """(N,) class that each label should most probably be changed to, how probably that is right, and whether views agree.
+
+    Beside these what text and photo each say alone, for people to read.
 
     probs : (N, K) out-of-sample probabilities of the detector for all rows of the table; with the probes they are read
     through the noise channel. No row's own decision is used. drawn : (N,) rows whose decisions will be asked how often the
@@ -79,7 +88,19 @@ def opinion(
         known = np.sum([view.scores / found.scales[view.name] for view in part], axis=0)
         choice = np.where(is_said, -np.inf, known).argmax(1)
         may &= (choice == best) | (np.ptp(known, axis=1) == 0)
-    return classes[rows, best], np.clip(others[rows, best], 0.0, 1.0), may
+    alone = {
+        name: _alone(classes, [view for view in views[1:] if (view.name == PHOTO) is (name == PHOTO)], found) for name in SAID
+    }
+    return classes[rows, best], np.clip(others[rows, best], 0.0, 1.0), may, alone
+
+
+def _alone(classes: Rows, views: list[View], found: Posterior) -> Alone:
+    """What these views say together, at the scales that were found for them."""
+    known = np.sum([view.scores / found.scales[view.name] for view in views], axis=0)
+    p = softmax(known, axis=1)
+    best = p.argmax(1)
+    rows = np.arange(len(classes))
+    return np.where(np.ptp(known, axis=1) > 0, classes[rows, best], -1), p[rows, best]
 
 
 def _scores(

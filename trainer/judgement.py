@@ -78,6 +78,11 @@ def judge(
         "challenger": evaluate.report(*ours, verified, np.random.default_rng(settings.seed)),
         "champion": evaluate.report(*theirs, verified, np.random.default_rng(settings.seed)) if theirs else note,
         "gate": verdict.report(),
+        "curves": {
+            name: evaluate.violation_curves(side[0], verified)
+            for name, side in (("challenger", ours), ("champion", theirs))
+            if side is not None
+        },
     }
     return Judged(verdict, report)
 

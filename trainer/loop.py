@@ -51,6 +51,7 @@ class Fitted:
     temperature: float
     n_seconds: float
     objective: Objective  #: as the last epoch left it; its `state()` is what the next fit goes on from
+    trained: tuple[float, ...] = ()  #: the objective's own loss in each epoch, over the training rows
     n_parts: int = 1  #: 2 where memory was short, so that batches were looked at in halves
 
 
@@ -140,14 +141,14 @@ def fit(
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
     steps = Steps(detector, table, minimised, optimizer, config, processes)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, config.warmup_steps))
-    kept, losses = _Kept(), []
+    kept, losses, trained = _Kept(), [], []
     for epoch in range(1, config.epochs + 1):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
         minimised.begin(epoch)
-        trained = _epoch(steps, rng.permutation(train), schedule)
+        trained.append(_epoch(steps, rng.permutation(train), schedule))
         found, weight = _validated(detector, table, validation, processes)
-        losses.append(float(np.average(found, weights=weight)) if len(found) else trained)
+        losses.append(float(np.average(found, weights=weight)) if len(found) else trained[-1])
         if kept.gives_way(found, weight):
             kept.epoch, kept.state = epoch, _trained(detector)
         if epoch - kept.epoch >= config.patience:
@@ -155,8 +156,8 @@ def fit(
     detector.load_state_dict(kept.state, strict=False)
     violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
-    n_seconds = time.monotonic() - started_s
-    return Fitted(detector, len(losses), kept.epoch, tuple(losses), temperature, n_seconds, minimised, steps.n_parts)
+    learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(trained)
+    return Fitted(detector, len(losses), *learnt, steps.n_parts)
 
 
 def _join(detector: Detector, processes: Processes) -> None:

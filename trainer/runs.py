@@ -12,14 +12,12 @@ from sqlalchemy.orm import Session
 from curation import telemetry
 from curation.release import registry
 from curation.release.gates import Check, Verdict
+from curation.release.promotion import LIVE
 from curation.release.registry import Model
 from curation.store.workspace import Workspace, lock_state
 from trainer.config import TrainConfig
 from trainer.given import Stages
 from trainer.onnx import Artifact
-
-LIVE = "release.live"
-"""Two runs do not release at once."""
 
 log = telemetry.logger("retrain")
 

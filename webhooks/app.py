@@ -17,9 +17,9 @@ from werkzeug.wrappers import Response as Answer
 from curation import telemetry
 from curation.errors import DatabaseError
 from curation.store.workspace import Workspace
-from webhooks import auth, health, media, receive, service, tables
+from webhooks import auth, health, media, ml, receive, service, tables
 from webhooks.api import routes as api
-from webhooks.pages import account, listing, overview, quality, reports, suspects
+from webhooks.pages import account, exports, listing, models, overview, quality, reports, runs, suspects
 from webhooks.pages.sections import sections
 from webhooks.service import EXTENSION, Service
 
@@ -87,7 +87,7 @@ def create_app(workspace: Workspace) -> Flask:
     app.extensions[EXTENSION] = Service.open(workspace)
     app.before_request(_begin)
     auth.init(app, workspace.settings)
-    for room in (receive, media, health, account, overview, quality, suspects, listing, reports, api):
+    for room in (receive, ml, media, health, account, overview, quality, suspects, listing, reports, runs, models, exports, api):
         app.register_blueprint(room.blueprint)
     app.after_request(_finish)
     app.teardown_request(lambda _: structlog.contextvars.clear_contextvars())
@@ -168,7 +168,7 @@ def _on_bug(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/"))
+    return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/", "/ml/"))
 
 
 def _error(code: int) -> Response:

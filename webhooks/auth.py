@@ -3,6 +3,7 @@
 Every route is closed unless it is named in PUBLIC; the hook checks its own secret.
 """
 
+import base64
 import contextlib
 import hmac
 import os
@@ -24,6 +25,11 @@ from webhooks import service
 PUBLIC: Final = frozenset(
     {
         "receive.labelstudio",  # has its own secret
+        "ml.health",
+        "ml.setup",  # this and the next three ask for the same secret as a password
+        "ml.versions",
+        "ml.predict",
+        "ml.webhook",
         "media.photo",  # browsers of moderators load it inside Label Studio; names are sha256, hence not guessable
         "health.livez",
         "health.readyz",
@@ -155,7 +161,27 @@ def require_secret(settings: Settings) -> None:
 
 def which_secret(settings: Settings) -> str | None:
     """``current`` or ``previous`` if the request carries that secret, else None. Takes the same time for any value."""
-    given = sha256(request.headers.get(HOOK_HEADER, "").encode("latin-1", "replace")).digest()
+    return _which(request.headers.get(HOOK_HEADER, ""), settings)
+
+
+def is_label_studio(settings: Settings) -> bool:
+    """Whether the request has the secret, as the password of basic authentication or in the hook's header."""
+    return which_secret(settings) is not None or _which(_password(), settings) is not None
+
+
+def _password() -> str:
+    """The password of basic authentication; empty without one. (`request.authorization` fails on some broken headers.)"""
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic" or len(rest) > 4 * TOKEN_LIMIT:
+        return ""
+    try:
+        return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def _which(value: str, settings: Settings) -> str | None:
+    given = sha256(value.encode("utf-8", "replace")).digest()
     is_current = _matches(given, settings.webhook_secret)
     is_previous = _matches(given, settings.webhook_secret_previous)
     return "current" if is_current else "previous" if is_previous else None

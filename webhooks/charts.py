@@ -112,11 +112,12 @@ def heat(
     for (row, column), value in sorted(values.items()):
         cell = _cell(left + column * wide, top + row * tall, wide, tall, value, f"{rows[row]} → {columns[column]}", is_share)
         link = links.get((row, column))
-        parts.append(Markup('<a href="{}">{}</a>').format(link, cell) if link else cell)
+        said = f"{rows[row]} → {columns[column]}: {_number(value, is_share)}"
+        parts.append(Markup('<a href="{}" aria-label="{}">{}</a>').format(link, said, cell) if link else cell)
     width, height = left + wide * len(columns) + 90, top + tall * len(rows) + 8
     most = sorted(values.items(), key=lambda item: -item[1])[:10]
     described = "; ".join(f"{rows[row]} to {columns[column]} {_number(value, is_share)}" for (row, column), value in most)
-    return _svg(title, described, width, height, parts)
+    return _svg(title, described, width, height, parts, role="group" if links else "img")
 
 
 def _cell(x: float, y: float, wide: float, tall: float, value: float, words: str, is_share: bool) -> Markup:
@@ -128,12 +129,13 @@ def _cell(x: float, y: float, wide: float, tall: float, value: float, words: str
     return rect + _text(x + wide / 2 - 1, y + tall / 2 + 4, said, f"middle small on{'dark' if shade >= 6 else 'light'}")
 
 
-def _svg(title: str, described: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
+def _svg(title: str, described: str, width: float, height: float, parts: Sequence[Markup], role: str = "img") -> Markup:
+    """`role`: ``img``, or ``group`` where something inside can be chosen."""
     name = uuid4().hex[:8]
     return Markup(
-        '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-labelledby="t{n} d{n}" width="{w}" height="{h}">'
+        '<svg class="chart" viewBox="0 0 {w} {h}" role="{role}" aria-labelledby="t{n} d{n}" width="{w}" height="{h}">'
         '<title id="t{n}">{t}</title><desc id="d{n}">{d}</desc>{p}</svg>'
-    ).format(w=_n(width), h=_n(height), n=name, t=title, d=described or "no values yet", p=Markup("").join(parts))
+    ).format(w=_n(width), h=_n(height), role=role, n=name, t=title, d=described or "no values yet", p=Markup("").join(parts))
 
 
 def _grid(y_min: float, y_max: float, is_share: bool) -> Markup:

@@ -16,6 +16,9 @@ T = TypeVar("T")
 QUICK_S = 0.05
 """What took less is counted anew while the caller waits; else the old value is shown and the new one counted behind it."""
 
+REST = 10
+"""What took long to count is kept for this many times as long."""
+
 MAX_KEPT = 64
 
 log = telemetry.logger("kept")
@@ -46,6 +49,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._busy: dict[Hashable, threading.Lock] = {}
+        self._threads: set[threading.Thread] = set()
 
     def get(self, key: Hashable, ask: Callable[[], T], *, version: Hashable = None, age_s: float = 60.0) -> Kept[T]:
         """The value for this version, at most `age_s` old, if that is quick to count; else the one before it.
@@ -56,13 +60,27 @@ class Keeper:
         if entry is not None and self._is_fresh(entry, version, age_s):
             return Kept(entry.value, entry.at)
         if entry is not None and entry.cost_s > QUICK_S:
-            threading.Thread(target=self._behind, args=(key, ask, version), daemon=True).start()
+            self.ahead(key, ask, version=version)
             return Kept(entry.value, entry.at, is_current=False)
         with self._busy_with(key):
             entry = self._held(key)
             if entry is None or not self._is_fresh(entry, version, age_s):
                 entry = self._count(key, ask, version)
         return Kept(entry.value, entry.at)
+
+    def ahead(self, key: Hashable, ask: Callable[[], Any], *, version: Hashable = None) -> None:
+        """Begin to count, before anybody wants the value; nothing if it is being counted."""
+        thread = threading.Thread(target=self._behind, args=(key, ask, version), daemon=True)
+        with self._lock:
+            self._threads = {one for one in self._threads if one.is_alive()} | {thread}
+            thread.start()
+
+    def close(self) -> None:
+        """Wait for what is being counted."""
+        with self._lock:
+            threads = tuple(self._threads)
+        for thread in threads:
+            thread.join()
 
     def _held(self, key: Hashable) -> _Entry | None:
         with self._lock:
@@ -71,7 +89,8 @@ class Keeper:
             return self._entries.get(key)
 
     def _is_fresh(self, entry: _Entry, version: Hashable, age_s: float) -> bool:
-        return entry.version == version and time.monotonic() - entry.at_s < age_s
+        rest_s = REST * entry.cost_s if entry.cost_s > QUICK_S else 0.0
+        return entry.version == version and time.monotonic() - entry.at_s < max(age_s, rest_s)
 
     def _busy_with(self, key: Hashable) -> threading.Lock:
         with self._lock:

@@ -70,6 +70,7 @@ class StoredCounts(Collector):
         yield _family("refurbish_jobs", "Jobs, by state.", ("state",), counts.jobs)
         yield _family("refurbish_labels", "Current labels, by question and source.", ("question", "source"), counts.labels)
         yield _family("refurbish_review_items", "Questions to moderators, by state.", ("state",), counts.review)
+        yield GaugeMetricFamily("refurbish_hard_questions", "Open questions that several moderators skipped.", counts.n_hard)
         yield GaugeMetricFamily("refurbish_oldest_due_job_seconds", "Age of the oldest job that is due.", counts.oldest_due_s)
         yield GaugeMetricFamily(
             "refurbish_missed_hooks", "Changes that reconciliation found and no hook had brought.", counts.n_missed_hooks

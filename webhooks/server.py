@@ -13,6 +13,7 @@ from curation.settings import Settings
 from curation.store.workspace import Workspace
 from webhooks import service
 from webhooks.app import create_app
+from webhooks.pages import overview
 
 KEEPALIVE_S = 5
 GRACEFUL_S = 25
@@ -54,6 +55,7 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """The application of one worker; called by gunicorn after the fork."""
         self._app = create_app(Workspace.open(self.settings, check=False))
+        overview.count_ahead(service.of(self._app))
         return self._app
 
     def _say_ready(self, arbiter: Any) -> None:

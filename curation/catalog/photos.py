@@ -17,6 +17,9 @@ MIN_SEGMENT = 64
 """Fewer new photos than this are decoded again next time rather than written as a file of their own."""
 
 N_THREADS = 2
+MIN_THREADED = 16
+"""For fewer photos, such as those of one listing, starting threads costs more than they save."""
+
 Pixels = NDArray[np.uint8]
 
 
@@ -55,6 +58,9 @@ class PhotoCache:
         return found
 
     def _decode(self, shas: Sequence[str], media: FileStore) -> dict[str, Pixels]:
+        if len(shas) < MIN_THREADED:
+            found = {sha: self._one(sha, media) for sha in shas}
+            return {sha: pixels for sha, pixels in found.items() if pixels is not None}
         with ThreadPoolExecutor(N_THREADS) as pool:  # Pillow releases the GIL while it decodes
             decoded = pool.map(lambda sha: self._one(sha, media), shas)
             return {sha: pixels for sha, pixels in zip(shas, decoded, strict=True) if pixels is not None}

@@ -13,15 +13,20 @@ def labelstudio() -> None:
 
 
 @console.command("setup", example="refurbish labelstudio setup --json")
+@click.option(
+    "--suggestions/--no-suggestions", "suggests", default=True, help="Connect the live model (default), or disconnect it."
+)
 @console.pass_session
-def setup(session: console.Session, as_json: bool) -> None:
-    """Create or update the project: its page, settings and webhook. Safe to repeat."""
+def setup(session: console.Session, suggests: bool, as_json: bool) -> None:
+    """Create or update the project: its page, settings, webhook and live suggestions. Safe to repeat."""
     from curation.labelstudio import project
     from curation.store.workspace import utc_now
 
-    done = project.setup(session.workspace(), utc_now())
-    lines = [f"project {done.project_id} at {done.url}", *(f"  {words}" for words in done.changed or ("nothing to change",))]
-    console.emit(asdict(done) | {"changed": list(done.changed)}, as_json=as_json, human="\n".join(lines))
+    done = project.setup(session.workspace(), utc_now(), suggests=suggests)
+    words = (*(done.changed or ("nothing to change",)), *(f"note: {note}" for note in done.notes))
+    lines = [f"project {done.project_id} at {done.url}", *(f"  {line}" for line in words)]
+    told = asdict(done) | {"changed": list(done.changed), "notes": list(done.notes)}
+    console.emit(told, as_json=as_json, human="\n".join(lines))
 
 
 @console.command("push", example="refurbish labelstudio push --limit 300")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from curation.errors import ConfigError, LabelStudioError
-from curation.labelstudio import hook, labelconfig, project
+from curation.labelstudio import backend, hook, labelconfig, project
 from curation.labelstudio.client import Client
 from curation.labelstudio.reconcile import DRIFT
 from curation.store.workspace import Workspace, get_state
@@ -73,6 +73,7 @@ def _project(workspace: Workspace, client: Client) -> Iterator[Check]:
     same = labelconfig.is_same(theirs["label_config"], config)
     yield Check("labeling page", same, "ours" if same else "differs from the taxonomy or policy in force", "" if same else SETUP)
     yield from _hook(workspace, client, ours.id)
+    yield _suggestions(workspace, client, ours.id, theirs["model_version"] or "")
 
 
 def _hook(workspace: Workspace, client: Client, project_id: int) -> Iterator[Check]:
@@ -98,6 +99,26 @@ def _hook(workspace: Workspace, client: Client, project_id: int) -> Iterator[Che
         not doubles,
         f"also delivering here: {words}" if doubles else "one webhook",
         "delete it in the project's settings (an ML backend leaves one behind)" if doubles else "",
+    )
+
+
+def _suggestions(workspace: Workspace, client: Client, project_id: int, version: str) -> Check:
+    """Whether Label Studio asks our model, and shows the predictions that were pushed."""
+    try:
+        rows, there = backend.fetch(client, project_id), project.versions(client, project_id)
+    except LabelStudioError as error:
+        return Check("live suggestions", False, str(error), SETUP)
+    mine = backend.ours(rows, workspace.settings)
+    if not mine:
+        found = "not connected: tasks are prefilled when they are pushed, and not asked about again"
+        return Check("live suggestions", True, found, f"{SETUP} while `refurbish serve` runs to connect them")
+    wrong = [words for row in mine[:1] for words in backend.faults(row, workspace.settings)]
+    wrong += ["they are connected twice"] if mine[1:] else []
+    n = {name: n for name, n in there.items() if n}
+    if n and version not in n:
+        wrong.append(f"the project shows version {version or 'none'}, but its predictions are {', '.join(sorted(n))}")
+    return Check(
+        "live suggestions", not wrong, "; ".join(wrong) or f"connected, version {version or 'none yet'}", SETUP if wrong else ""
     )
 
 

@@ -15,6 +15,8 @@ PATH = "/hooks/labelstudio"
 """Fixed and without redirects: Label Studio follows a 302 as a GET and the body is lost."""
 
 HEADER = "X-Refurbish-Secret"
+PLACE = "/ml/webhook"
+"""The end of the address where Label Studio would make a webhook of its own for our suggestions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,14 @@ def fetch(client: Client, project_id: int) -> list[Hook]:
     return sorted((Hook.of(row) for row in rows), key=lambda hook: hook.id)
 
 
+def holds_place(hook: Hook) -> bool:
+    """An idle one of ours, which keeps Label Studio from making one without our secret."""
+    return not hook.is_active and HEADER in hook.headers and hook.url.endswith(PLACE)
+
+
 def ours(hooks: Iterable[Hook], url: str) -> list[Hook]:
     """Hooks that deliver to our receiver, and earlier ones of ours under another address."""
-    found = [hook for hook in hooks if hook.url == url or HEADER in hook.headers]
+    found = [hook for hook in hooks if hook.url == url or (HEADER in hook.headers and not holds_place(hook))]
     return sorted(found, key=lambda hook: (hook.url != url, hook.id))
 
 
@@ -85,7 +92,8 @@ def faults(hook: Hook, url: str, secret: str) -> list[str]:
 def doubles(hooks: Iterable[Hook], settings: "Settings") -> list[Hook]:
     """Hooks that bring the same events to our service a second time, such as one left by an ML backend."""
     kept = ours(hooks, wanted_url(settings))[:1]
-    return [hook for hook in hooks if hook not in kept and hook.url.startswith(settings.service_url + "/")]
+    others = (hook for hook in hooks if hook not in kept and not holds_place(hook))
+    return [hook for hook in others if hook.url.startswith(settings.service_url + "/")]
 
 
 def examine(client: Client, project_id: int, settings: "Settings") -> list[str]:

@@ -32,6 +32,12 @@ text-transform:uppercase;opacity:.62;margin:14px 0 4px !important}
 .rf-price .lsf-htx-richtext{font-size:17px;font-weight:600;opacity:.85;margin-bottom:8px}
 .rf-photos{margin-bottom:16px}
 .rf-text{max-height:260px;overflow:auto}
+.rf-near ul{display:grid;grid-template-columns:repeat(4,1fr);gap:10px;list-style:none;margin:4px 0 0;padding:0}
+.rf-near li{font-size:12px;line-height:1.3;overflow-wrap:anywhere}
+.rf-near img,.rf-near b{display:block;width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px;margin-bottom:4px;
+background:rgba(127,127,127,.15)}
+.rf-near b{display:grid;place-items:center;font-weight:400;opacity:.75}
+.rf-near p{margin:0}
 .rf-pick .lsf-taxonomy,.rf-pick .htx-taxonomy{width:100%}
 .rf-pick .lsf-choices{display:grid;grid-template-columns:1fr 1fr;column-gap:12px;margin:0}
 """
@@ -50,6 +56,10 @@ PAGE = """<View>
       <View className="rf-card">
         <Header value="Description"/>
         <View className="rf-text"><Text name="description" value="$description"/></View>
+      </View>
+      <View className="rf-card">
+        <Header value="Most similar verified listings"/>
+        <View className="rf-near"><HyperText name="similar" value="$similar" inline="true" clickableLinks="false"/></View>
       </View>
     </View>
     <View>

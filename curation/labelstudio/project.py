@@ -1,4 +1,4 @@
-"""The project in Label Studio: created or brought up to date, with its page and its webhook."""
+"""The project in Label Studio: created or brought up to date, with its page, its webhook and live suggestions."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from curation.errors import ConfigError, LabelStudioError
-from curation.labelstudio import hook, labelconfig
+from curation.labelstudio import backend, hook, labelconfig
 from curation.labelstudio.client import ONCE, Client, NotThere
 from curation.labelstudio.payloads import source_of
+from curation.review import suggestions
 from curation.store import taxonomy, violations
 from curation.store.workspace import Workspace, get_state, set_state
 
@@ -23,9 +24,9 @@ FIXED = {
     "show_collab_predictions": True,
     "show_skip_button": True,
     "skip_queue": "REQUEUE_FOR_OTHERS",
-    "sampling": "Sequential sampling",
+    "sampling": "Uncertainty sampling",
 }
-"""Project settings we rely on. Tasks are pushed by priority, so sequential is by priority."""
+"""Project settings we rely on. Uncertainty sampling gives out the lowest score first, and ours is 1 less the priority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Setup:
     webhook_id: int
     is_new: bool
     changed: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())  #: what could not be done, and what to do about it
 
 
 def find(session: Session) -> Project | None:
@@ -94,6 +96,33 @@ def page(session: Session, workspace: Workspace) -> str:
     return labelconfig.build(leaves, violations.titles(session, workspace.settings))
 
 
+def versions(client: Client, project_id: int) -> dict[str, int]:
+    """Model version → number of predictions in the project; the project's own may have none."""
+    found: dict[str, int] = client.request("GET", f"/api/projects/{project_id}/model-versions/", what="list model versions")
+    return found
+
+
+def set_version(client: Client, project_id: int, version: str) -> None:
+    """Show, and order the queue by, predictions of this version; there must be some, or it is empty."""
+    body = {"model_version": version}
+    client.request("PATCH", f"/api/projects/{project_id}/", what="set the model version", json_body=body)
+
+
+def settle_version(client: Client, project_id: int, wanted: str) -> str:
+    """Name predictions that are there: those wanted, else the most numerous; the version in force now.
+
+    A connected backend puts its title there, under which nobody would be shown anything. A version that has predictions
+    stays: replacing it is a refresh.
+    """
+    theirs, there = fetch(client, project_id)["model_version"] or "", versions(client, project_id)
+    if there.get(theirs):
+        return str(theirs)
+    best = max((name for name, n in there.items() if n), key=lambda name: (name == wanted, there[name]), default="")
+    if best != theirs:
+        set_version(client, project_id, best)
+    return best
+
+
 def require_our_page(found: dict[str, Any], config: str) -> None:
     """Refuse to push to a page that shows another taxonomy or other questions."""
     if not labelconfig.is_same(found["label_config"], config):
@@ -102,18 +131,22 @@ def require_our_page(found: dict[str, Any], config: str) -> None:
         )
 
 
-def setup(workspace: Workspace, now: datetime) -> Setup:
-    """Create the project or bring it up to date, then its webhook. Safe to repeat."""
-    hook.wanted_secret(workspace.settings)
+def setup(workspace: Workspace, now: datetime, *, suggests: bool = True) -> Setup:
+    """Create the project or bring it up to date, then its webhook, then live suggestions (or none). Safe to repeat."""
+    settings = workspace.settings
+    hook.wanted_secret(settings)
     with workspace.db.read() as session:
-        config, known = page(session, workspace), find(session)
-    with Client.of(workspace.settings) as client:
-        project_id, is_new, changed = _ensure(client, known, workspace.settings.label_studio_project, config)
+        config, known, version = page(session, workspace), find(session), suggestions.version(session)
+    with Client.of(settings) as client:
+        project_id, is_new, changed = _ensure(client, known, settings.label_studio_project, config)
         url = f"{client.url}/projects/{project_id}"
         with workspace.db.write() as session:  # before the webhook: a failure there must not lose the project
             set_state(session, STATE, {"id": project_id, "url": url}, now=now)
-        webhook_id, repaired = hook.ensure(client, project_id, workspace.settings)
-    return Setup(project_id, url, webhook_id, is_new, (*changed, *repaired))
+        webhook_id, repaired = hook.ensure(client, project_id, settings)
+        connected, notes = backend.ensure(client, project_id, settings) if suggests else ([], [])
+        removed = [] if suggests else backend.remove(client, project_id, settings)
+        settle_version(client, project_id, version)
+    return Setup(project_id, url, webhook_id, is_new, (*changed, *repaired, *connected, *removed), tuple(notes))
 
 
 def _ensure(client: Client, known: Project | None, title: str, config: str) -> tuple[int, bool, list[str]]:

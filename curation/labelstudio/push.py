@@ -4,6 +4,7 @@ Label Studio is asked for a listing's task before one is made, so a push that wa
 point can be repeated. Tasks go in the order of their priority.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +17,7 @@ from curation.labelstudio.client import ONCE_PATIENTLY, Client, NotThere
 from curation.labelstudio.lease import Busy, Lease
 from curation.labelstudio.project import Project
 from curation.review import queue
+from curation.review.briefing import Briefing
 from curation.review.queue import Task
 from curation.store import jobs, labels
 from curation.store.jobrun import JobRun
@@ -74,9 +76,13 @@ def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pu
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         with workspace.db.read() as session:
             ours, config = project.require(session, client), project.page(session, workspace)
-        project.require_our_page(project.fetch(client, ours.id), config)
+        theirs = project.fetch(client, ours.id)
+        project.require_our_page(theirs, config)
         sending = _Push(workspace, client, ours, writer, now)
-        return sending.send(limit) + sending.withdraw()
+        done = sending.send(limit) + sending.withdraw()
+        if done.n_created:
+            project.settle_version(client, ours.id, sending.briefing.version)
+        return done
 
 
 class _Push:
@@ -84,6 +90,11 @@ class _Push:
 
     def __init__(self, workspace: Workspace, client: Client, ours: Project, writer: Lease, now: datetime) -> None:
         self.workspace, self.client, self.project, self.writer, self.now = workspace, client, ours, writer, now
+
+    @functools.cached_property
+    def briefing(self) -> Briefing:
+        """Loaded with the first task: most pushes have nothing to send."""
+        return Briefing(self.workspace)
 
     def send(self, limit: int | None) -> Pushed:
         """Send all that waits, chunk by chunk."""
@@ -93,7 +104,7 @@ class _Push:
                 waiting = queue.waiting(session, min(CHUNK, n_left or CHUNK))
             if not waiting:
                 break
-            total += self._send(waiting)
+            total += self._send(self.briefing.complete(waiting))
             n_left = None if n_left is None else n_left - len(waiting)
         return total
 
@@ -138,13 +149,15 @@ class _Push:
         """Import; ref → task id, and how many predictions went along."""
         if not missing:
             return {}, 0
-        request = [tasks.as_task(task, self.workspace.settings.service_url) for task in missing]
+        service_url, version = self.workspace.settings.service_url, self.briefing.version
+        request = [tasks.as_task(task, service_url, version) for task in missing]
         with self.writer.writing(), self.client.doing(f"import {len(request)} tasks") as sdk:
             reply = sdk.projects.import_tasks(
                 id=self.project.id, request=request, return_task_ids=True, request_options=ONCE_PATIENTLY
             )
         refs = [task.listing.ref for task in missing]
-        return dict(zip(refs, map(str, reply.task_ids), strict=True)), int(reply.prediction_count or 0)
+        n_predictions = sum(bool(made["predictions"][0]["result"]) for made in request)
+        return dict(zip(refs, map(str, reply.task_ids), strict=True)), n_predictions
 
     def _note(self, task_ids: dict[str, str]) -> None:
         with self.workspace.db.write() as session:
@@ -156,7 +169,18 @@ class _Push:
         task_id, n_answers = there[task.listing.ref]
         overlap = max(task.n_wanted, n_answers + 1)
         shown = tasks.data(task, self.workspace.settings.service_url)
-        return self._patch(task_id, {"overlap": overlap, "is_labeled": False, "data": shown})
+        is_there = self._patch(task_id, {"overlap": overlap, "is_labeled": False, "data": shown})
+        if is_there:
+            self._predict_again(task, task_id)
+        return is_there
+
+    def _predict_again(self, task: Task, task_id: str) -> None:
+        """The task takes its new place in the queue, with the suggestion of now in the place of the one before."""
+        old = self.client.request("GET", "/api/predictions/", what="list predictions", task=task_id)
+        made = {"task": int(task_id), "project": self.project.id, **tasks.predicted(task, self.briefing.version)}
+        self.client.request("POST", "/api/predictions/", what=f"suggest for task {task_id}", json_body=made)
+        for row in old:
+            self.client.request("DELETE", f"/api/predictions/{row['id']}/", what=f"delete prediction {row['id']}")
 
     def withdraw(self) -> Pushed:
         """Close the tasks of listings that need no answer any more. They stay, and can be reopened."""

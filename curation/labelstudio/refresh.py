@@ -12,12 +12,16 @@ from curation.labelstudio import lease, project, tasks
 from curation.labelstudio.client import IMPORT_TIMEOUT_S, ONCE_PATIENTLY, Client
 from curation.labelstudio.lease import Busy, Lease
 from curation.labelstudio.push import CHUNK, put_off
-from curation.review import suggestions
-from curation.review.suggestions import Suggestion
+from curation.review import queue
+from curation.review.briefing import Briefing
+from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
+from curation.store.taxonomy import chunks
 from curation.store.workspace import Workspace
-from curation.types import BLIND_BATCH
+
+Shown = dict[str, Any]
+"""What a task's page shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Refreshed:
     model_version: str | None
     n_predictions: int = 0
     n_old_versions: int = 0
-    n_texts: int = 0  #: tasks whose page showed an older suggestion in words
+    n_texts: int = 0  #: tasks whose page showed something older in words or pictures
 
 
 def handle(run: JobRun) -> None:
@@ -43,52 +47,50 @@ def handle(run: JobRun) -> None:
 
 
 def refresh(workspace: Workspace, now: datetime) -> Refreshed:
-    """Give every undecided task the newest suggestion and remove all older ones. Safe to repeat.
+    """Give every undecided task the newest suggestion and remove all older ones. Safe to repeat, also after a kill.
 
-    Tasks that are asked blind get none. Raises Busy while a push runs.
+    The new version is imported whole before the project is switched to it, and only then the old ones go. Tasks that are
+    asked blind get an empty prediction, which says when it is their turn. What is not doubted any more is withdrawn.
+    Raises Busy while a push runs.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
+        _withdraw(workspace)
         with workspace.db.read() as session:
             ours = project.require(session, client)
             found = _undecided(session, ours.source)
-        shown = tasks.shown_data(client, ours.id, sorted(found, key=int))
-        found = {task_id: found[task_id] for task_id in shown}  # one that is gone would fail the whole import
+        before = tasks.shown_data(client, ours.id, sorted(found, key=int))
+        found = {task_id: found[task_id] for task_id in before}  # one that is gone would fail the whole import
         if not found:
             return Refreshed(None)
-        version = next(iter(found.values())).model_version
-        old = sorted(_versions(client, ours.id))
-        if version in old:  # left by a refresh that was cut short
+        briefing = Briefing(workspace)
+        version, old = briefing.version, project.versions(client, ours.id)
+        if old.get(version):  # left by a refresh that was cut short
             _forget(client, ours.id, version)
-        _import(client, ours.id, found, writer)
-        client.request("PATCH", f"/api/projects/{ours.id}/", what="set the model version", json_body={"model_version": version})
-        stale = [name for name in old if name != version]
+        after, n_predictions = _import(workspace, client, ours.id, found, briefing, writer)
+        project.set_version(client, ours.id, version)
+        stale = sorted(name for name, n in old.items() if name != version and n)
         for name in stale:
             _forget(client, ours.id, name)
-        return Refreshed(version, len(found), len(stale), _reword(client, shown, found))
+        return Refreshed(version, n_predictions, len(stale), _reword(client, before, after))
 
 
-def _undecided(session: Session, source: str) -> dict[str, Suggestion]:
-    """Task id → suggestion, for tasks that wait for an answer and may show one."""
+def _withdraw(workspace: Workspace) -> None:
+    """Take back what the newest run does not doubt any more; a push closes the tasks."""
+    with workspace.db.write() as session:
+        if queue.withdraw(session, queue.no_longer_doubted(session)):
+            jobs.enqueue(session, "push", {}, key="push", now=workspace.db.now(session))
+
+
+def _undecided(session: Session, source: str) -> dict[str, int]:
+    """Task id → listing id, of tasks that wait for an answer."""
     rows = session.execute(
         select(TaskRow.task_id, ReviewItem.listing_id)
         .join(ListingRow, ListingRow.ref == TaskRow.listing_ref)
         .join(ReviewItem, ReviewItem.listing_id == ListingRow.id)
-        .where(
-            TaskRow.source == source,
-            TaskRow.is_deleted.is_(False),
-            ReviewItem.state.in_(("pushed", "tie", "waiting")),
-            ReviewItem.listing_id.not_in(select(ReviewItem.listing_id).where(ReviewItem.batch == BLIND_BATCH)),
-        )
+        .where(TaskRow.source == source, TaskRow.is_deleted.is_(False), ReviewItem.state.in_(queue.OPEN))
         .distinct()
-    ).all()
-    found = suggestions.for_listings(session, sorted({row.listing_id for row in rows}))
-    return {row.task_id: found[row.listing_id] for row in rows if row.listing_id in found}
-
-
-def _versions(client: Client, project_id: int) -> dict[str, int]:
-    """Model version → number of predictions in the project."""
-    found: dict[str, int] = client.request("GET", f"/api/projects/{project_id}/model-versions/", what="list model versions")
-    return found
+    )
+    return {row.task_id: row.listing_id for row in rows}
 
 
 def _forget(client: Client, project_id: int, version: str) -> None:
@@ -101,21 +103,29 @@ def _forget(client: Client, project_id: int, version: str) -> None:
     )
 
 
-def _import(client: Client, project_id: int, found: Mapping[str, Suggestion], writer: Lease) -> None:
-    request = [{"task": int(task_id), **tasks.prediction(suggestion)} for task_id, suggestion in found.items()]
-    for first in range(0, len(request), CHUNK):
-        part = request[first : first + CHUNK]
-        with writer.writing(), client.doing(f"import {len(part)} predictions") as sdk:
-            sdk.projects.import_predictions(id=project_id, request=part, request_options=ONCE_PATIENTLY)
+def _import(
+    workspace: Workspace, client: Client, project_id: int, found: Mapping[str, int], briefing: Briefing, writer: Lease
+) -> tuple[dict[str, Shown], int]:
+    """New predictions for these tasks, a part at a time; what each page should show, and how many hold a suggestion."""
+    after: dict[str, Shown] = {}
+    n_predictions = 0
+    for part in chunks(found, CHUNK):
+        with workspace.db.read() as session:
+            asked = queue.tasks(session, [found[task_id] for task_id in part])
+        shown = {task.listing.id: task for task in briefing.complete(asked)}
+        made = {task_id: shown[found[task_id]] for task_id in part}
+        request = [{"task": int(task_id), **tasks.predicted(task, briefing.version)} for task_id, task in made.items()]
+        with writer.writing(), client.doing(f"import {len(request)} predictions") as sdk:
+            sdk.projects.import_predictions(id=project_id, request=request, request_options=ONCE_PATIENTLY)
+        n_predictions += sum(bool(one["result"]) for one in request)
+        after |= {task_id: tasks.data(task, workspace.settings.service_url) for task_id, task in made.items()}
+    return after, n_predictions
 
 
-def _reword(client: Client, shown: Mapping[str, dict[str, Any]], found: Mapping[str, Suggestion]) -> int:
-    """Bring the suggestion in words up to date; how many tasks showed another one."""
-    n_changed = 0
-    for task_id, data in shown.items():
-        words = tasks.suggestion_text(found[task_id])
-        if data.get("suggestion_text") != words:
-            body = {"data": {**data, "suggestion_text": words}}
-            client.request("PATCH", f"/api/tasks/{task_id}/", what=f"change task {task_id}", json_body=body)
-            n_changed += 1
-    return n_changed
+def _reword(client: Client, before: Mapping[str, Shown], after: Mapping[str, Shown]) -> int:
+    """Bring what the pages show up to date: suggestion in words, reasons, neighbours; how many tasks showed another one."""
+    changed = {task_id: data for task_id, data in after.items() if before[task_id] != data}
+    for task_id, data in changed.items():
+        body = {"data": {**before[task_id], **data}}
+        client.request("PATCH", f"/api/tasks/{task_id}/", what=f"change task {task_id}", json_body=body)
+    return len(changed)

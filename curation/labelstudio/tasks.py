@@ -1,6 +1,7 @@
 """Review items as Label Studio tasks: what the page shows, and the suggestion it is prefilled with."""
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from curation.labelstudio.client import Client, task_filter
@@ -9,19 +10,30 @@ from curation.labelstudio.payloads import LISTING_KEY
 from curation.types import NO_VIOLATION, PATH_SEPARATOR, Listing, Question, Reason, split_violations
 
 if TYPE_CHECKING:
+    from curation.review.neighbours import Near
     from curation.review.queue import Task
     from curation.review.suggestions import Suggestion
 
 MAX_TEXT = 10_000
 """Characters of one text on the page; a 1 MB title would be sent along with every webhook."""
 
-MAX_PHOTOS = 8
+MAX_PHOTOS = 24
+"""As many as a listing keeps."""
+
 LOOKUP_SIZE = 100
 """Refs in one look-up: they travel in the address, which servers bound at 8 KB."""
 
 BLIND_REASON = "A routine check of this listing."
 BLIND_SUGGESTION = "Hidden on purpose: your own judgement is wanted here."
 NO_SUGGESTION = "No suggestion yet."
+SURE = 0.99
+NO_NEIGHBOURS = "No verified listing to compare with yet."
+N_SHOWN = 4
+"""Neighbours with pictures; more are counted in the words."""
+
+FIRST_TOLD = ("tie", "second_opinion", "stamped", "skipped", "reported", "label_issue", "unlabelled", "views", "neighbours")
+"""Codes of reasons in the order they are told in; others follow, the strongest first."""
+
 NO_PHOTO = (
     "data:image/svg+xml;utf8,<svg xmlns='http://www.w3.org/2000/svg' width='480' height='320'>"
     "<rect width='480' height='320' fill='%23e9e9ee'/><text x='240' y='165' font-family='sans-serif' font-size='20' "
@@ -29,16 +41,18 @@ NO_PHOTO = (
 )
 
 
-def as_task(task: "Task", service_url: str) -> dict[str, Any]:
-    """The task as it is imported: data, and a prediction unless the question is asked blind."""
-    made: dict[str, Any] = {"data": data(task, service_url)}
-    if task.suggestion is not None and not task.is_blind:
-        made["predictions"] = [prediction(task.suggestion)]
-    return made
+def as_task(task: "Task", service_url: str, version: str) -> dict[str, Any]:
+    """The task as it is imported: data, and a prediction, which is empty where the question is asked blind."""
+    return {"data": data(task, service_url), "predictions": [predicted(task, version)]}
+
+
+def predicted(task: "Task", version: str) -> dict[str, Any]:
+    """What the task is prefilled with."""
+    return prediction(None if task.is_blind else task.suggestion, task.priority, version)
 
 
 def data(task: "Task", service_url: str) -> dict[str, Any]:
-    """Everything the page shows. No value is null: Label Studio refuses that."""
+    """Everything the page shows. No value is null: Label Studio refuses that. Only `similar` is HTML, and it is ours."""
     listing = task.listing
     return {
         LISTING_KEY: listing.ref,
@@ -49,8 +63,24 @@ def data(task: "Task", service_url: str) -> dict[str, Any]:
         "seller_category": listing.category or "(no category)",
         "reason": BLIND_REASON if task.is_blind else _reasons(task.reasons),
         "suggestion_text": BLIND_SUGGESTION if task.is_blind else suggestion_text(task.suggestion),
+        "similar": similar_html((), service_url) if task.is_blind else similar_html(task.near, service_url),
         "priority": round(float(task.priority), 6),
     }
+
+
+def similar_html(near: "Sequence[Near]", service_url: str) -> str:
+    """The nearest verified listings as small pictures, each with the category that moderators decided.
+
+    Nothing that a seller wrote is in it: pictures go by their sha256, and names of categories are escaped.
+    """
+    shown = [f"<li>{_picture(one, service_url)}<span>{escape(one.category)}</span></li>" for one in near[:N_SHOWN]]
+    return f"<ul>{''.join(shown)}</ul>" if shown else f"<p>{NO_NEIGHBOURS}</p>"
+
+
+def _picture(one: "Near", service_url: str) -> str:
+    if one.photo_sha256 is None:
+        return "<b>No photo</b>"
+    return f'<img src="{escape(service_url)}/media/{escape(one.photo_sha256)}.jpg" alt="" loading="lazy">'
 
 
 def photo_urls(listing: Listing, service_url: str) -> list[str]:
@@ -71,17 +101,19 @@ def suggestion_text(suggestion: "Suggestion | None") -> str:
     return "\n".join(lines) or NO_SUGGESTION
 
 
-def prediction(suggestion: "Suggestion") -> dict[str, Any]:
-    """The suggestion as Label Studio prefills it; `score` in [0, 1]."""
+def prediction(suggestion: "Suggestion | None", priority: float, version: str) -> dict[str, Any]:
+    """The suggestion as Label Studio prefills it; an empty one, which only gives the task its place in the queue, for None.
+
+    `score`: Label Studio's uncertainty sampling gives out the lowest first, so it is 1 less the priority.
+    """
     result = []
-    if suggestion.category is not None:
+    if suggestion is not None and suggestion.category is not None:
         path = suggestion.category.split(PATH_SEPARATOR)
         result.append(_item(Question.CATEGORY, "taxonomy", {"taxonomy": [path]}))
-    if suggestion.violation is not None:
+    if suggestion is not None and suggestion.violation is not None:
         names = list(split_violations(suggestion.violation)) or [NO_VIOLATION]
         result.append(_item(Question.VIOLATION, "choices", {"choices": names}))
-    score = suggestion.category_score if suggestion.category_score is not None else suggestion.violation_score
-    return {"model_version": suggestion.model_version, "score": float(score or 0.0), "result": result}
+    return {"model_version": version, "score": round(1.0 - min(max(priority, 0.0), 1.0), 6), "result": result}
 
 
 def find(client: Client, project_id: int, refs: Sequence[str]) -> dict[str, str]:
@@ -120,8 +152,13 @@ def _item(question: Question, kind: str, value: dict[str, Any]) -> dict[str, Any
 
 
 def _reasons(reasons: Sequence[Reason]) -> str:
-    words = [reason.words for reason in sorted(reasons, key=lambda reason: -reason.score)]
-    return _cut("\n".join(dict.fromkeys(words))) or BLIND_REASON
+    words = list(dict.fromkeys(reason.words for reason in sorted(reasons, key=_place)))
+    return _cut("\n".join(f"• {one}" if words[1:] else one for one in words)) or BLIND_REASON
+
+
+def _place(reason: Reason) -> tuple[int, float]:
+    at = FIRST_TOLD.index(reason.code) if reason.code in FIRST_TOLD else len(FIRST_TOLD)
+    return at, -reason.score
 
 
 def _price(listing: Listing) -> str:
@@ -131,7 +168,10 @@ def _price(listing: Listing) -> str:
 
 
 def _share(score: float | None) -> str:
-    return "" if score is None else f" ({score:.0%})"
+    """Never "100%" of what is only probable."""
+    if score is None:
+        return ""
+    return f" (over {SURE:.0%})" if score > SURE else f" ({score:.0%})"
 
 
 def _cut(text: str) -> str:

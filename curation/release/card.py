@@ -8,7 +8,7 @@ from itertools import combinations
 
 from curation import __version__
 from curation.quality.metrics import Estimate, share
-from curation.release.rows import COLUMNS, Content, Row
+from curation.release.rows import COLUMNS, Column, Content, Row
 from curation.release.snapshot import Snapshot
 from curation.types import LabelSource, Question, Split
 
@@ -24,6 +24,7 @@ class Facts:
     """What the card and the manifest say, counted while the rows are written."""
 
     audited: Collection[str] = ()  #: refs drawn uniformly for audit
+    columns: Mapping[str, Column] = field(default_factory=lambda: COLUMNS)
     n_listings: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     content: Counter[str] = field(default_factory=Counter)
@@ -76,7 +77,7 @@ class Facts:
 
 def text(facts: Facts, snapshot: Snapshot, *, files: Sequence[str], front_matter: str = "") -> str:
     """The card as Markdown."""
-    parts = (_head(facts, snapshot), _labels(facts), _noise(facts), _people(facts), _splits(facts), _columns())
+    parts = (_head(facts, snapshot), _labels(facts), _noise(facts), _people(facts), _splits(facts), _columns(facts))
     tail = (_gaps(facts), _files(files), LICENCE)
     return front_matter + "\n\n".join((*parts, *tail)) + "\n"
 
@@ -161,8 +162,10 @@ def _splits(facts: Facts) -> str:
     )
 
 
-def _columns() -> str:
-    return "## Columns\n\n" + _table(("column", "meaning"), [(f"`{name}`", column.words) for name, column in COLUMNS.items()])
+def _columns(facts: Facts) -> str:
+    return "## Columns\n\n" + _table(
+        ("column", "meaning"), [(f"`{name}`", column.words) for name, column in facts.columns.items()]
+    )
 
 
 def _gaps(facts: Facts) -> str:

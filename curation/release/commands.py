@@ -11,6 +11,7 @@ import click
 from curation import console
 
 FORMATS = ("parquet", "jsonl", "csv", "hf")
+QUESTIONS = ("category", "violation")
 
 
 @console.command("status", example="refurbish status --json")
@@ -80,12 +81,13 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
 @console.pass_session
 def promote(session: console.Session, name: str, reason: str, by: str | None, as_json: bool) -> None:
     """Make a model version live, whatever its gate said."""
-    from curation.release import registry
+    from curation.release import promotion, registry
 
     workspace = session.workspace()
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.promote(db, name, by=by or _user(), reason=reason, now=now, files=workspace.files)
+        promotion.refresh_suggestions(db, workspace)
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live")
 
 
@@ -95,28 +97,38 @@ def promote(session: console.Session, name: str, reason: str, by: str | None, as
 @console.pass_session
 def rollback(session: console.Session, reason: str, by: str | None, as_json: bool) -> None:
     """Make the previously live model live again; twice goes back two."""
-    from curation.release import registry
+    from curation.release import promotion, registry
 
     workspace = session.workspace()
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.rollback(db, by=by or _user(), reason=reason, now=now, files=workspace.files)
+        promotion.refresh_suggestions(db, workspace)
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live again")
 
 
 @console.command("export", example="refurbish export --out dataset --format hf --with-images")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New folder for the dataset.")
 @click.option("--format", "fmt", type=click.Choice(FORMATS), default="parquet", show_default=True)
+@click.option("--question", "questions", type=click.Choice(QUESTIONS), multiple=True, help="Labels of this question only.")
 @click.option("--snapshot", "sha256", help="A snapshot's sha256, or 8 digits of it (default: a new one).")
 @click.option("--with-images", is_flag=True, help="Copy the photos too.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export in that folder.")
 @console.pass_session
 def export(
-    session: console.Session, out: Path, fmt: str, sha256: str | None, with_images: bool, overwrite: bool, as_json: bool
+    session: console.Session,
+    out: Path,
+    fmt: str,
+    questions: tuple[str, ...],
+    sha256: str | None,
+    with_images: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Write a snapshot of all labels with its listings, card and checksums. The folder appears whole or not at all."""
     from curation.release import export as export_module
     from curation.store.workspace import utc_now
+    from curation.types import Question
 
     workspace = session.workspace()
     progress = console.Progress("listings", quiet=as_json)
@@ -126,6 +138,7 @@ def export(
         fmt,
         now=utc_now(),
         snapshot_sha256=sha256,
+        questions=[Question(name) for name in questions or QUESTIONS],
         with_images=with_images,
         overwrite=overwrite,
         advance=progress.advance,

@@ -1,7 +1,7 @@
 """A snapshot as a dataset: data files, card, SHA256SUMS and, last, the manifest."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,11 +14,12 @@ from curation.release import card, folder, noise, rows
 from curation.release import snapshot as snapshots
 from curation.release.formats import GUARD, NAME_SEPARATOR, Csv, DataFile, JsonLines, Shards, Sink
 from curation.release.parquet import Classes, HfParquet, Parquet, hf_schema, plain_schema
+from curation.release.rows import Column
 from curation.release.snapshot import Snapshot
 from curation.store import violations
 from curation.store.files import FileStore, sha256_of_file
 from curation.store.workspace import Workspace
-from curation.types import NO_VIOLATION, Split, split_violations
+from curation.types import NO_VIOLATION, Question, Split, split_violations
 
 FORMATS = ("parquet", "jsonl", "csv", "hf")
 CARD = "README.md"
@@ -77,6 +78,7 @@ class _Source:
     snapshot: Snapshot
     manifest: Path
     classes: Classes
+    columns: Mapping[str, Column]
 
 
 def write(
@@ -86,20 +88,21 @@ def write(
     *,
     now: datetime,
     snapshot_sha256: str | None = None,
+    questions: Collection[Question] = tuple(Question),
     with_images: bool = False,
     overwrite: bool = False,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Summary:
     """Write one snapshot (a new one by default) into the folder `out`, which appears whole or not at all.
 
-    `fmt`: parquet, jsonl, csv or hf. Labels are the snapshot's even if they change meanwhile;
-    a listing whose content is another one by now is marked in `content`. Raises InputError,
+    `fmt`: parquet, jsonl, csv or hf. Written are the labels of `questions`, at least one of them; they are the snapshot's even if
+    they change meanwhile; a listing whose content is another one by now is marked in `content`. Raises InputError,
     NotFoundError (unknown snapshot) or IntegrityError (damaged manifest).
     """
     if fmt not in FORMATS:
         raise InputError(f"format {shorten(fmt)} is not known; use one of {', '.join(FORMATS)}")
     folder.require_free(out.absolute(), overwrite=overwrite)
-    source = _source(workspace, fmt, snapshot_sha256, now=now)
+    source = _source(workspace, fmt, snapshot_sha256, questions, now=now)
     with folder.building(out, overwrite=overwrite) as part:
         photos = _Photos(workspace.media, part, with_images)
         facts, files = _write_data(workspace, part, source, photos, advance)
@@ -124,7 +127,7 @@ def write(
     )
 
 
-def _source(workspace: Workspace, fmt: str, sha256: str | None, *, now: datetime) -> _Source:
+def _source(workspace: Workspace, fmt: str, sha256: str | None, questions: Collection[Question], *, now: datetime) -> _Source:
     if sha256 is None:
         snapshot = snapshots.create(workspace, now=now)
     else:
@@ -133,7 +136,7 @@ def _source(workspace: Workspace, fmt: str, sha256: str | None, *, now: datetime
     manifest = snapshots.manifest(workspace, snapshot.sha256)
     with workspace.db.read() as session:
         policy = violations.names(session, workspace.settings)
-    return _Source(fmt, snapshot, manifest, _classes(manifest, policy))
+    return _Source(fmt, snapshot, manifest, _classes(manifest, policy), rows.columns_of(questions))
 
 
 def _classes(manifest: Path, policy: tuple[str, ...]) -> Classes:
@@ -160,7 +163,7 @@ def _write_data(
     with workspace.db.read() as session, ExitStack() as stack:
         for writer in shards.values():
             stack.callback(writer.abandon)
-        facts = card.Facts(audited=noise.audit_refs(session))
+        facts = card.Facts(audited=noise.audit_refs(session), columns=source.columns)
         for batch in rows.read(session, source.manifest):
             for split, writer in shards.items():
                 writer.write([row for row in batch if split is None or row["split"] == split])
@@ -174,18 +177,22 @@ def _write_data(
 
 def _shards(part: Path, source: _Source) -> dict[Split | None, Shards]:
     """The data files to fill: one set, or for Hugging Face one a split that is not empty (`datasets` refuses empty ones)."""
-    snapshot, classes = source.snapshot, source.classes
+    snapshot, classes, columns = source.snapshot, source.classes, source.columns
     metadata = {"refurbish.format": folder.FORMAT, "refurbish.snapshot": snapshot.sha256}
     if source.fmt == "hf":
-        schema = hf_schema(metadata, classes)
+        schema = hf_schema(metadata, classes, columns)
         counts = snapshot.summary["splits"]
         return {
             split: Shards(part, split, ".parquet", counts[split.value], lambda path: HfParquet(path, schema, classes))
             for split in Split
             if counts.get(split.value)
         }
-    plain = plain_schema(metadata)
-    openers: Mapping[str, Callable[[Path], Sink]] = {"parquet": lambda path: Parquet(path, plain), "jsonl": JsonLines, "csv": Csv}
+    plain = plain_schema(metadata, columns)
+    openers: Mapping[str, Callable[[Path], Sink]] = {
+        "parquet": lambda path: Parquet(path, plain),
+        "jsonl": lambda path: JsonLines(path, columns),
+        "csv": lambda path: Csv(path, columns),
+    }
     return {None: Shards(part, "listings", f".{source.fmt}", snapshot.n_listings, openers[source.fmt])}
 
 
@@ -214,7 +221,7 @@ def _manifest(
         "violations": classes.violations,
         "noise": None if found is None else {"value": found.value, "low": found.low, "high": found.high, "n": found.n},
         "content": {**facts.content, "not_same": facts.not_same[:LISTED]},
-        "columns": [{"name": name, "kind": column.kind, "meaning": column.words} for name, column in rows.COLUMNS.items()],
+        "columns": [{"name": name, "kind": column.kind, "meaning": column.words} for name, column in source.columns.items()],
         **(CSV_NOTES if source.fmt == "csv" else {}),
         "files": [{"path": file.path, "n_rows": file.n_rows, "sha256": sums[file.path]} for file in files],
     }

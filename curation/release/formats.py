@@ -3,13 +3,14 @@
 import json
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from curation.errors import InputError, shorten
-from curation.release.rows import COLUMNS, Kind, Row
+from curation.release.rows import COLUMNS, Column, Kind, Row, columns_of
+from curation.types import Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +92,14 @@ class Shards:
 class JsonLines:
     """One JSON object a line; attributes and votes are objects, missing values are null."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Column] = COLUMNS) -> None:
+        self._columns = columns
         self._file = path.open("w", encoding="utf-8", newline="\n")
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            plain = {**row, "attributes": None if row["attributes"] is None else json.loads(row["attributes"])}
+            chosen = {name: row[name] for name in self._columns}
+            plain = {**chosen, "attributes": None if row["attributes"] is None else json.loads(row["attributes"])}
             self._file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
 
     def close(self) -> None:
@@ -106,13 +109,14 @@ class JsonLines:
 class Csv:
     """RFC 4180: every text cell quoted and guarded, numbers bare, a missing value empty and unquoted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Column] = COLUMNS) -> None:
+        self._columns = columns
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._file.write(",".join(COLUMNS) + "\r\n")
+        self._file.write(",".join(columns) + "\r\n")
 
     def write(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            self._file.write(",".join(_cell(column.kind, row[name]) for name, column in COLUMNS.items()) + "\r\n")
+            self._file.write(",".join(_cell(column.kind, row[name]) for name, column in self._columns.items()) + "\r\n")
 
     def close(self) -> None:
         self._file.close()
@@ -167,7 +171,9 @@ def read_csv(path: Path) -> "pd.DataFrame":
     if not files:
         raise InputError(f"folder {shorten(str(path))} holds no data/*.csv; name a CSV export")
     table = pa.concat_tables([_read_table(file) for file in files])
-    frame = pd.DataFrame({name: _restored(column.kind, table[name]) for name, column in COLUMNS.items()})
+    frame = pd.DataFrame(
+        {name: _restored(column.kind, table[name]) for name, column in COLUMNS.items() if name in table.column_names}
+    )
     return frame
 
 
@@ -188,7 +194,7 @@ def _read_table(file: Path) -> Any:
         )
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{shorten(str(file))} cannot be read as a CSV export: {shorten(str(error), 200)}") from error
-    if found.column_names != list(COLUMNS):
+    if found.column_names not in [list(columns_of(chosen)) for chosen in (tuple(Question), *((one,) for one in Question))]:
         raise InputError(f"{shorten(str(file))} is not a CSV export: its columns are {shorten(found.column_names, 200)}")
     return found
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curation.release.rows import COLUMNS, VOTE_FIELDS, Kind, Row
-from curation.types import split_violations
+from curation.release.rows import COLUMNS, VOTE_FIELDS, Column, Kind, Row
+from curation.types import Question, split_violations
 
 CLASS_COLUMNS = ("seller_category", "category")
 """Columns stored as class numbers in the Hugging Face shape."""
@@ -48,29 +48,32 @@ def _arrow_type(kind: Kind) -> Any:
             return pa.string()
 
 
-def plain_schema(metadata: Mapping[str, str]) -> Any:
+def plain_schema(metadata: Mapping[str, str], columns: Mapping[str, Column] = COLUMNS) -> Any:
     """The schema of a Parquet export; label columns are dictionaries."""
     import pyarrow as pa
 
-    return pa.schema([(name, _arrow_type(column.kind)) for name, column in COLUMNS.items()], metadata=dict(metadata))
+    return pa.schema([(name, _arrow_type(column.kind)) for name, column in columns.items()], metadata=dict(metadata))
 
 
-def hf_schema(metadata: Mapping[str, str], classes: Classes) -> Any:
+def hf_schema(metadata: Mapping[str, str], classes: Classes, columns: Mapping[str, Column] = COLUMNS) -> Any:
     """The schema of a Hugging Face export: categories are class numbers, their names in the metadata."""
     import pyarrow as pa
 
-    strings = {name: pa.string() if column.kind is Kind.LABEL else _arrow_type(column.kind) for name, column in COLUMNS.items()}
-    types = {**strings, **dict.fromkeys(CLASS_COLUMNS, pa.int64()), VIOLATIONS_COLUMN: pa.list_(pa.int64())}
-    info = json.dumps({"info": {"features": hf_features(classes)}})
+    strings = {name: pa.string() if column.kind is Kind.LABEL else _arrow_type(column.kind) for name, column in columns.items()}
+    numbered = {name: pa.int64() for name in CLASS_COLUMNS if name in columns}
+    listed = {VIOLATIONS_COLUMN: pa.list_(pa.int64())} if Question.VIOLATION in columns else {}
+    types = {**strings, **numbered, **listed}
+    info = json.dumps({"info": {"features": hf_features(classes, columns)}})
     return pa.schema(list(types.items()), metadata={**metadata, "huggingface": info})
 
 
-def hf_features(classes: Classes) -> dict[str, Any]:
+def hf_features(classes: Classes, columns: Mapping[str, Column] = COLUMNS) -> dict[str, Any]:
     """What `datasets` calls features: the type of every column of the Hugging Face shape."""
     category = {"names": list(classes.categories), "_type": "ClassLabel"}
     violation = {"names": list(classes.violations), "_type": "ClassLabel"}
-    plain = {name: _feature(column.kind) for name, column in COLUMNS.items()}
-    return {**plain, **dict.fromkeys(CLASS_COLUMNS, category), VIOLATIONS_COLUMN: [violation]}
+    plain = {name: _feature(column.kind) for name, column in columns.items()}
+    listed = {VIOLATIONS_COLUMN: [violation]} if Question.VIOLATION in columns else {}
+    return {**plain, **{name: category for name in CLASS_COLUMNS if name in columns}, **listed}
 
 
 def _feature(kind: Kind) -> Any:

@@ -9,11 +9,17 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, further_files
-from curation.errors import InputError, NotFoundError, shorten
+from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.store.base import Base
 from curation.store.files import FileStore
+from curation.store.jobs import enqueue
 from curation.store.tables import ModelVersion, Release, RunRow
+from curation.store.workspace import get_state
 
+PROJECT = "labelstudio.project"
+"""The state that is there once Label Studio was set up: then its suggestions must follow the live model."""
+
+REFRESH = "refresh"
 RUN_STATES = ("running", "promoted", "refused", "failed", "finished")
 
 
@@ -147,15 +153,24 @@ def add_model(
 
 def by_name(session: Session, name: str) -> Model:
     """The model with this name. Raises NotFoundError."""
-    row = session.execute(select(ModelVersion).where(ModelVersion.name == name)).scalar_one_or_none()
+    is_storable = "\x00" not in name
+    row = session.execute(select(ModelVersion).where(ModelVersion.name == name)).scalar_one_or_none() if is_storable else None
     if row is None:
         raise NotFoundError(f"model {shorten(name)} is not known; see `refurbish models`")
     return _as_model(row)
 
 
-def models(session: Session, *, limit: int = 50) -> list[Model]:
-    """The newest models, newest first."""
-    rows = session.execute(select(ModelVersion).order_by(ModelVersion.id.desc()).limit(limit)).scalars()
+def models(session: Session, *, limit: int = 50, before: int | None = None) -> list[Model]:
+    """The newest models, newest first; with `before`, those older than the model with this id."""
+    query = select(ModelVersion).order_by(ModelVersion.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ModelVersion.id < before)
+    return [_as_model(row) for row in session.execute(query).scalars()]
+
+
+def of_run(session: Session, run_id: int) -> list[Model]:
+    """The models that a run made; one, or none where it failed."""
+    rows = session.execute(select(ModelVersion).where(ModelVersion.run_id == run_id).order_by(ModelVersion.id)).scalars()
     return [_as_model(row) for row in rows]
 
 
@@ -166,14 +181,20 @@ def live(session: Session) -> Model | None:
     return None if row is None else _as_model(row)
 
 
-def releases(session: Session, *, limit: int = 50) -> list[Released]:
-    """The newest rows of the release log, newest first."""
-    rows = session.execute(
-        select(Release, ModelVersion.name)
-        .join(ModelVersion, ModelVersion.id == Release.model_version_id)
-        .order_by(Release.id.desc())
-        .limit(limit)
-    ).all()
+def live_name(session: Session) -> str | None:
+    """The name of the live model, without reading the rest of it."""
+    newest = select(Release.model_version_id).order_by(Release.id.desc()).limit(1).scalar_subquery()
+    return session.execute(select(ModelVersion.name).where(ModelVersion.id == newest)).scalar_one_or_none()
+
+
+def releases(session: Session, *, limit: int = 50, model: str | None = None, before: int | None = None) -> list[Released]:
+    """The newest rows of the release log, newest first; with `model`, of this one only; with `before`, older than this id."""
+    query = select(Release, ModelVersion.name).join(ModelVersion, ModelVersion.id == Release.model_version_id)
+    if model is not None:
+        query = query.where(ModelVersion.name == model)
+    if before is not None:
+        query = query.where(Release.id < before)
+    rows = session.execute(query.order_by(Release.id.desc()).limit(limit)).all()
     return [Released(row.id, name, row.action, row.reason, row.by, row.at) for row, name in rows]
 
 
@@ -199,6 +220,21 @@ def rollback(session: Session, *, by: str, reason: str, now: datetime, files: Fi
     return _as_model(row)
 
 
+def previous(session: Session) -> str | None:
+    """The model that a rollback would make live, or None."""
+    past = _promoted(session)
+    return None if len(past) < 2 else session.get_one(ModelVersion, past[-2]).name
+
+
+def artifacts_gone(model: Model, files: FileStore) -> str:
+    """Which files of the model are missing, in words; empty if it could go live."""
+    try:
+        _require_artifacts(model, files)
+    except (NotFoundError, IntegrityError) as error:
+        return str(error)
+    return ""
+
+
 def _promoted(session: Session) -> list[int]:
     """Model ids in the order they went live, without those taken back; the last one is live."""
     past: list[int] = []
@@ -216,6 +252,8 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
         raise InputError(f"a {action} needs who does it and why; got by={shorten(by)}, reason={shorten(reason)}")
     session.add(Release(model_version_id=model.id, action=action, reason=reason, by=by[:120], at=now))
     session.flush()
+    if get_state(session, PROJECT) is not None:
+        enqueue(session, REFRESH, {}, key=REFRESH, now=now)
 
 
 def _require_artifacts(model: Model, files: FileStore | None) -> None:

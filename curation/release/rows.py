@@ -1,7 +1,7 @@
 """One exported row a listing: the snapshot's labels joined with the listing's content."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -87,7 +87,13 @@ COLUMNS: Mapping[str, Column] = {
     "group": Column(Kind.TEXT, "near-duplicates share it"),
     "content": Column(Kind.LABEL, "same, changed or erased since the snapshot"),
 }
-"""Every format has these columns, in this order."""
+"""Every format has these columns, in this order; an export of one question lacks the other's."""
+
+
+def columns_of(questions: Collection[Question]) -> Mapping[str, Column]:
+    """The columns of an export of these questions."""
+    dropped = {name for question in Question if question not in questions for name in _label_columns(question)}
+    return {name: column for name, column in COLUMNS.items() if name not in dropped}
 
 
 def read(session: Session, manifest: Path, batch: int = BATCH) -> Iterator[list[Row]]:

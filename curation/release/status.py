@@ -19,7 +19,7 @@ def gather(session: Session, settings: Settings, *, now: datetime) -> dict[str, 
     """Counts by state, live model and its verified accuracy, last run, next retrain and why, noise, drift."""
     counts = health.counts(session, now=now)
     live, runs = registry.live(session), registry.runs(session, limit=1)
-    outlook = policy.outlook(session, settings, now=now)
+    outlook, corrections = policy.outlook(session, settings, now=now), policy.corrections(session)
     noise = {question.value: audit_noise(session, question) for question in Question}
     labels: dict[str, dict[str, int]] = {question.value: {} for question in Question}
     for (question, source), n in counts.labels.items():
@@ -34,6 +34,7 @@ def gather(session: Session, settings: Settings, *, now: datetime) -> dict[str, 
         "last_run": _run(runs[0]) if runs else None,
         "next_retrain": outlook.words,
         "retrain_due": outlook.due,
+        "corrections": {"n": corrections.n_listings, "needed": settings.retrain_min_corrections},
         "label_noise": {question: None if found is None else asdict(found) for question, found in noise.items()},
         "drift": get_state(session, health.DRIFT_KEY),
     }

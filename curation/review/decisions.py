@@ -76,6 +76,15 @@ def behind(
     limit: int = 50,
 ) -> list[Decided]:
     """The listings of one cell, by id, those after `after_id`. `given`, `true`: names that count; None = any."""
+    chosen = _decided(question, LabelRow.listing_id).where(LabelRow.listing_id > after_id)
+    if true is not None:
+        chosen = chosen.where(LabelRow.value.in_(true))
+    if given is not None:
+        chosen = chosen.where(_bears(question, given))
+    if audit_only:
+        chosen = chosen.where(_is_audit() == 1)
+    in_order = LabelRow.listing_id + 0  # sorted, not read in order: that would read the labels of all listings
+    ids = session.execute(chosen.order_by(in_order).limit(limit)).scalars().all()
     columns = (
         *search.COLUMNS,
         _given(question).label("given"),
@@ -84,14 +93,8 @@ def behind(
         LabelRow.changed_at,
         _is_audit().label("is_audit"),
     )
-    query = _decided(question, *columns).where(LabelRow.listing_id > after_id).order_by(LabelRow.listing_id).limit(limit)
-    if true is not None:
-        query = query.where(LabelRow.value.in_(true))
-    if given is not None:
-        query = query.where(_bears(question, given))
-    if audit_only:
-        query = query.where(_is_audit() == 1)
-    return list(_found(question, session.execute(query)))
+    rows = session.execute(_decided(question, *columns).where(LabelRow.listing_id.in_(ids)).order_by(LabelRow.listing_id))
+    return list(_found(question, rows))
 
 
 def _decided(question: Question, *columns: Any) -> Select[Any]:

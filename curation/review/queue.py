@@ -11,16 +11,24 @@ from sqlalchemy.orm import Session
 
 from curation.quality.consensus import Consensus, majority
 from curation.review import suggestions
+from curation.review.neighbours import Near
 from curation.review.suggestions import Suggestion
 from curation.store import annotations, listings
-from curation.store.tables import LabelRow, ListingRow, ReviewItem
-from curation.types import BLIND_BATCH, LabelSource, Listing, Question, Reason, Vote
+from curation.store.tables import AnnotationRow, LabelRow, ListingRow, ReviewItem, SuspectRow
+from curation.store.taxonomy import chunks
+from curation.types import BLIND_BATCH, HARD_BATCH, LabelSource, Listing, Question, Reason, Vote
 
 OPEN = ("waiting", "pushed", "tie")
 SKIPS_TO_NOTE = 2
 """This many people skipping says that the listing is hard, not that they were busy."""
 
+OF_A_RUN = frozenset({"label_issue", "unlabelled", "confusion", "views", "model_violation"})
+"""Codes of the reasons that a run gives, and the next one gives anew."""
+
 SECOND_OPINION = Reason("second_opinion", 1.0, "A second opinion is wanted.")
+SKIPPED = Reason(
+    "skipped", 1.0, "Several moderators skipped this listing: it is hard to decide. Take your time, or ask somebody who knows."
+)
 STAMPED = Reason("stamped", 1.0, "The suggestion was accepted unread: please look yourself.")
 
 
@@ -34,6 +42,7 @@ class Task:
     priority: float
     is_blind: bool
     n_wanted: int
+    near: tuple[Near, ...] = ()  #: verified listings that are most like it
 
 
 def waiting(session: Session, limit: int) -> list[Task]:
@@ -41,19 +50,42 @@ def waiting(session: Session, limit: int) -> list[Task]:
     due = (ReviewItem.state.in_(("waiting", "tie")), ReviewItem.pushed_at.is_(None))
     first = select(ReviewItem.listing_id, ReviewItem.priority).where(*due).order_by(ReviewItem.priority.desc(), ReviewItem.id)
     ids = list(dict.fromkeys(row.listing_id for row in session.execute(first.limit(2 * limit))))[:limit]
+    return tasks(session, ids)
+
+
+def tasks(session: Session, listing_ids: Sequence[int]) -> list[Task]:
+    """These listings as moderators should see them now, in this order; those that were never asked about are left out."""
     items: dict[int, list[ReviewItem]] = {}
-    for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(ids))).scalars():
-        items.setdefault(item.listing_id, []).append(item)
-    suggested = suggestions.for_listings(session, ids)
-    found = {listing.id: listing for listing in listings.load(session, ids=ids, limit=max(1, len(ids)))}
-    return [_task(found[i], items[i], suggested.get(i)) for i in ids]
+    for part in chunks(set(listing_ids)):
+        for item in session.execute(select(ReviewItem).where(ReviewItem.listing_id.in_(part))).scalars():
+            items.setdefault(item.listing_id, []).append(item)
+    suggested, told = suggestions.for_listings(session, list(items)), _told(session, list(items))
+    found = {listing.id: listing for listing in listings.load(session, ids=list(items))}
+    return [_task(found[i], items[i], suggested.get(i), told.get(i)) for i in listing_ids if i in items]
 
 
-def _task(listing: Listing, items: Sequence[ReviewItem], suggestion: Suggestion | None) -> Task:
-    reasons = tuple(dict.fromkeys(Reason(**reason) for item in items for reason in item.reasons))
+def _told(session: Session, listing_ids: Sequence[int]) -> dict[int, tuple[Reason, ...]]:
+    """Listing id → what the newest run has to say about it, of the listings that it has ranked."""
+    found: dict[int, tuple[Reason, ...]] = {}
+    columns = select(SuspectRow.listing_id, SuspectRow.reasons).order_by(SuspectRow.listing_id, SuspectRow.question)
+    for part in chunks(listing_ids):
+        for row in session.execute(columns.where(SuspectRow.listing_id.in_(part))):
+            found[row.listing_id] = found.get(row.listing_id, ()) + tuple(Reason(**reason) for reason in row.reasons)
+    return found
+
+
+def _task(listing: Listing, items: Sequence[ReviewItem], suggestion: Suggestion | None, told: Sequence[Reason] | None) -> Task:
+    kept = tuple(dict.fromkeys(Reason(**reason) for item in items for reason in item.reasons))
     is_blind = any(item.batch == BLIND_BATCH for item in items)
     priority, n_wanted = max(item.priority for item in items), max(item.n_wanted for item in items)
-    return Task(listing, suggestion, reasons, priority, is_blind, n_wanted)
+    return Task(listing, suggestion, _up_to_date(kept, told), priority, is_blind, n_wanted)
+
+
+def _up_to_date(kept: Sequence[Reason], told: Sequence[Reason] | None) -> tuple[Reason, ...]:
+    """What an older run had said gives way to what the newest says of the same listing; None = it was not ranked."""
+    if told is None or not any(reason.code in OF_A_RUN for reason in kept):
+        return tuple(kept)
+    return (*(reason for reason in kept if reason.code not in OF_A_RUN), *(one for one in told if one.code in OF_A_RUN))
 
 
 def mark_pushed(
@@ -88,8 +120,7 @@ def settle(session: Session, listing_id: int, question: Question, *, now: dateti
     votes = annotations.votes(session, ref, question)
     n_people = len({vote.annotator for vote in votes})
     independent = [vote for vote in votes if not annotations.is_rubber_stamp(vote)]
-    if annotations.n_skips(session, ref, question) >= SKIPS_TO_NOTE:
-        _set_reason(item, Reason("skipped", 1.0, "Several moderators skipped this listing: it is hard to decide."))
+    is_hard = annotations.n_skips(session, ref, question) >= SKIPS_TO_NOTE
     before = item.state
     item.state = _state(item, majority(independent), n_people, is_settled=_is_settled(session, listing_id, question))
     is_answered = n_people >= item.n_wanted
@@ -99,10 +130,11 @@ def settle(session: Session, listing_id: int, question: Question, *, now: dateti
     if is_stamped:
         _ask_one_more(item, n_people, STAMPED)
         item.state = "waiting"
+    is_escalated = is_hard and not votes and _escalate(item)
     item.decided_at = (item.decided_at or now) if item.state == "decided" else None
     session.flush()
     is_asked = item.state == "tie" and item.pushed_at is not None
-    return "tie" if is_stamped else "pushed" if is_asked else item.state
+    return "tie" if is_stamped or is_escalated else "pushed" if is_asked else item.state
 
 
 def _state(item: ReviewItem, consensus: Consensus, n_people: int, *, is_settled: bool) -> str:
@@ -122,6 +154,17 @@ def _is_settled(session: Session, listing_id: int, question: Question) -> bool:
         LabelRow.source == LabelSource.MODERATORS.value,
     )
     return session.execute(label).first() is not None
+
+
+def _escalate(item: ReviewItem) -> bool:
+    """Show the question once more as a hard one, whose page says so; False if it was before."""
+    if any(reason["code"] == SKIPPED.code for reason in item.reasons):
+        return False
+    _set_reason(item, SKIPPED)
+    if item.batch != BLIND_BATCH:
+        item.batch = HARD_BATCH
+    item.state, item.pushed_at = "waiting", None
+    return True
 
 
 def _ask_one_more(item: ReviewItem, n_people: int, reason: Reason) -> None:
@@ -166,6 +209,27 @@ def ask_again(session: Session, listing_ids: Collection[int], *, limit: int) -> 
 
 def _asked_once() -> tuple[ColumnElement[bool], ...]:
     return (ReviewItem.question == Question.CATEGORY.value, ReviewItem.state == "decided", ReviewItem.n_wanted == 1)
+
+
+def no_longer_doubted(session: Session) -> list[int]:
+    """Listings that are asked about only because an older run doubted them, that the newest does not, and nobody answered."""
+    asked: dict[int, list[ReviewItem]] = {}
+    for item in session.execute(select(ReviewItem).where(ReviewItem.state.in_(OPEN))).scalars():
+        asked.setdefault(item.listing_id, []).append(item)
+    only = [i for i, items in asked.items() if {one["code"] for item in items for one in item.reasons} <= OF_A_RUN]
+    told = _told(session, only)
+    settled = [i for i in only if i in told and not any(reason.code in OF_A_RUN for reason in told[i])]
+    answered = _answered(session, settled)
+    return [i for i in settled if i not in answered]
+
+
+def _answered(session: Session, listing_ids: Sequence[int]) -> set[int]:
+    """Of these listings, those about which somebody has said something."""
+    found: set[int] = set()
+    query = select(ListingRow.id).join(AnnotationRow, AnnotationRow.listing_ref == ListingRow.ref)
+    for part in chunks(listing_ids):
+        found.update(session.execute(query.where(ListingRow.id.in_(part), AnnotationRow.is_current.is_(True))).scalars())
+    return found
 
 
 def withdraw(session: Session, listing_ids: Collection[int]) -> int:

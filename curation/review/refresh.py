@@ -19,9 +19,9 @@ from curation.release.labels import renamed_paths
 from curation.review import probabilities, suspects
 from curation.review.probabilities import HeldOut
 from curation.store import listings
-from curation.store.tables import LabelRow, ListingRow
+from curation.store.tables import LabelRow, ListingRow, SuspectRow
 from curation.store.workspace import Workspace
-from curation.types import LabelSource, Question, Suspect
+from curation.types import LabelSource, Question, Reason, Suspect
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,22 @@ def _ranked(workspace: Workspace, held: HeldOut) -> tuple[list[Suspect], int, in
     with workspace.db.read() as session:
         renames, audited = renamed_paths(session), noise.audit_refs(session)
         by_ref = {listing.ref: listing for page in listings.pages(session) for listing in page}
-        labels = _labels(session, renames)
+        labels, views = _labels(session, renames), _views(session)
     held = renamed(of_refs(held, by_ref.keys()), renames)
     method = workspace.settings.suspects_method
-    found = suspects.categories([by_ref[ref] for ref in held.refs], labels, held, audited, method)
+    found = suspects.categories([by_ref[ref] for ref in held.refs], labels, held, audited, method, views)
     n_verified = sum(labels[ref][1] is LabelSource.MODERATORS for ref in held.refs if ref in labels)
     return found, n_verified, _n_undecided(held)
+
+
+def _views(session: Session) -> dict[str, Reason]:
+    """Listing ref → what text and photo said alone in the run whose ranking is stored."""
+    rows = session.execute(
+        select(ListingRow.ref, SuspectRow.reasons)
+        .join(ListingRow, ListingRow.id == SuspectRow.listing_id)
+        .where(SuspectRow.question == Question.CATEGORY.value)
+    )
+    return {row.ref: Reason(**one) for row in rows for one in row.reasons if one["code"] == suspects.VIEWS}
 
 
 def _n_undecided(held: HeldOut) -> int:

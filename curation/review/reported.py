@@ -14,7 +14,8 @@ from curation.release.noise import audited_violations
 from curation.settings import Settings
 from curation.store import reports, violations
 from curation.store.reports import OTHER
-from curation.store.tables import LabelRow, ListingRow, Report, SuspectRow
+from curation.store.service_tables import Report
+from curation.store.tables import LabelRow, ListingRow, SuspectRow
 from curation.types import NO_VIOLATION, LabelSource, Question, Reason, split_violations
 
 BASE_STRENGTH = 100.0

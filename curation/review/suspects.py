@@ -29,6 +29,12 @@ MIN_CONFUSED = 3
 SURE = 0.99
 """Probabilities beyond this are told as "over 99%"."""
 
+SHOWN_VIEW = 0.3
+"""What a view finds less probable than this is not told: it cannot tell."""
+
+VIEWS = "views"
+"""Code of the reason that tells what text and photo say alone."""
+
 CONFUSION_RATE = 0.05
 """Share of a category's listings that a confusion needs to be told of."""
 
@@ -51,6 +57,7 @@ def from_predictions(
     violation_labels_by_ref: Mapping[str, tuple[str, LabelSource]] | None = None,
     audited: Collection[str] = (),
     method: Method | str = Method.AUTO,
+    views: Mapping[str, Reason] | None = None,
 ) -> dict[Question, list[Suspect]]:
     """Rank every listing by how much its label is doubted, most doubtful first, for both questions.
 
@@ -58,6 +65,7 @@ def from_predictions(
     (N, V) in the order of `violations`. The labels are the current ones: a moderators' label is
     never a suspect. `audited`: refs of the listings that were drawn uniformly for audit; those that moderators
     decided choose the score that ranks the others, once there are enough. `method`: which are flagged.
+    `views`: ref → what text and photo say alone (`view_reason`), told with a doubt.
     Raises ProbabilityError where arrays and listings do not fit together.
     """
     refs = tuple(listing.ref for listing in listings)
@@ -66,7 +74,7 @@ def from_predictions(
             f"{len(refs)} listings do not match {len(category_oos.refs)} rows of probabilities; predict them again"
         )
     return {
-        Question.CATEGORY: categories(listings, labels_by_ref, category_oos, audited, method),
+        Question.CATEGORY: categories(listings, labels_by_ref, category_oos, audited, method, views),
         Question.VIOLATION: _violation(listings, violation_labels_by_ref or {}, violation_probs, violations),
     }
 
@@ -77,6 +85,7 @@ def categories(
     oos: OutOfSample | SparseOutOfSample,
     audited: Collection[str] = (),
     method: Method | str = Method.AUTO,
+    views: Mapping[str, Reason] | None = None,
 ) -> list[Suspect]:
     """The ranking of the question category alone, as in `from_predictions`."""
     given, source = _columns([labels_by_ref.get(listing.ref) for listing in listings])
@@ -90,7 +99,9 @@ def categories(
         if not verified[i]:
             score, wrong = float(issues.score[i]), float(issues.wrong[i])
             known = confused.get((int(rows[i]), int(issues.suggested[i])), ())
-            reasons = (*_category_reasons(listings[i], given[i], source[i], suggested, p, wrong), *known)
+            doubts = _category_reasons(listings[i], given[i], source[i], suggested, p, wrong)
+            alone = (views or {}).get(listings[i].ref) if doubts else None
+            reasons = (*doubts, *(() if alone is None else (alone,)), *known)
         is_issue = bool(issues.is_issue[i])
         found.append(Suspect(listings[i].ref, Question.CATEGORY, given[i], suggested, score, is_issue, p, reasons))
     return found
@@ -149,12 +160,24 @@ def _category_reasons(
 ) -> Reasons:
     seen = "title and photos look like" if listing.photos else "the text reads like"
     if given is None:
-        return (Reason("unlabelled", p, f"No category was given; {seen} {suggested} ({p:.0%})."),)
+        return (Reason("unlabelled", p, f"No category was given; {seen} {suggested} ({_percent(p)})."),)
     if given == suggested:
         return ()
     said = f"An earlier repair says {given}" if source is LabelSource.REFURBISHED else f"The seller chose {given}"
     doubt = f"; wrong with {_percent(wrong)}" if wrong > 0 else ""
-    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({p:.0%}){doubt}."),)
+    return (Reason("label_issue", p, f"{said}; {seen} {suggested} ({_percent(p)}){doubt}."),)
+
+
+def view_reason(said: Sequence[tuple[str, str, float]]) -> Reason | None:
+    """``Text alone says Home / Tools (92%), photo alone says Home / Decor (41%).`` Of (view, category, probability).
+
+    None where no view is sure of anything.
+    """
+    sure = [(name, category, p) for name, category, p in said if p >= SHOWN_VIEW]
+    if not sure:
+        return None
+    words = ", ".join(f"{name} alone says {category} ({_percent(p)})" for name, category, p in sure)
+    return Reason(VIEWS, max(p for _, _, p in sure), f"{words[0].upper()}{words[1:]}.")
 
 
 def _percent(share: float) -> str:
@@ -198,7 +221,10 @@ def _violation_reasons(listing: Listing, names: tuple[str, ...], probs: NDArray[
     seen = [(float(p), name) for name, p in zip(names, probs, strict=True) if p >= SHOWN_VIOLATION]
     return (
         *report_reasons(listing.flags),
-        *(Reason("model_violation", p, f"The model sees {_words(name)} ({p:.0%}).") for p, name in sorted(seen, reverse=True)),
+        *(
+            Reason("model_violation", p, f"The model sees {_words(name)} ({_percent(p)}).")
+            for p, name in sorted(seen, reverse=True)
+        ),
     )
 
 

@@ -12,7 +12,8 @@ from curation.store import history, listings, search
 from curation.store.history import Asked, Change, History, Said
 from curation.store.labels import UNDONE
 from curation.store.search import Found
-from curation.store.tables import ExportRow, ListingRow, Report, RunRow, SnapshotRow
+from curation.store.service_tables import ExportRow, Report
+from curation.store.tables import ListingRow, RunRow, SnapshotRow
 from curation.types import LabelSource, Listing, Outcome, Question
 
 SHOWN_SNAPSHOTS = 20
@@ -78,7 +79,7 @@ def _said(known: History) -> Iterator[Event]:
 def _answer(one: Said) -> str:
     if one.outcome != Outcome.LABEL.value:
         return OUTCOMES.get(one.outcome, one.outcome) + (f": {_short(one.raw_value)}" if one.raw_value else "")
-    return f"Answered {_short(one.value or '')}"
+    return f"Answered {_value(one.question, one.value)}"
 
 
 def _circumstances(one: Said) -> Iterator[str]:
@@ -121,13 +122,14 @@ def _changes(known: History) -> Iterator[Event]:
 
 
 def _change(one: Change) -> str:
+    old, value = _value(one.question, one.old_value), _value(one.question, one.value)
     if one.value is None:
-        return f"The label {_short(one.old_value or '')} was taken away"
+        return f"The label {old} was taken away"
     if one.old_value is None:
-        return f"The label became {_short(one.value)}"
+        return f"The label became {value}"
     if one.old_value == one.value:
-        return f"The label stayed {_short(one.value)}; now {SOURCES.get(one.source or '', one.source)} stands behind it"
-    return f"The label changed from {_short(one.old_value)} to {_short(one.value)}"
+        return f"The label stayed {value}, from {SOURCES.get(one.source or '', one.source)}"
+    return f"The label changed from {old} to {value}"
 
 
 def _evidence(one: Change) -> Iterator[str]:
@@ -142,7 +144,9 @@ def _evidence(one: Change) -> Iterator[str]:
         yield from _proof(found)
     elif found.get("votes"):
         rule = "CROWDLAB weighed the votes" if found.get("rule") == "crowd" else "The majority decides"
-        votes = "; ".join(f"{vote.get('annotator')} said {_short(str(vote.get('value')))}" for vote in found["votes"])
+        votes = "; ".join(
+            f"{vote.get('annotator')} said {_value(one.question, str(vote.get('value')))}" for vote in found["votes"]
+        )
         yield f"{rule}: {votes}."
     if one.confidence is not None:
         yield f"Confidence {one.confidence:.1%}."
@@ -186,7 +190,7 @@ def _snapshots(session: Session, known: History, first_at: datetime) -> Iterator
     uses = _uses(session, [row.id for row in rows])
     for row in rows:
         held = {one.question: one.value for one in known.changes if one.at <= row.created_at}
-        labels = ", ".join(f"{question} {_short(value)}" for question, value in held.items() if value is not None)
+        labels = ", ".join(f"{question} {_value(question, value)}" for question, value in held.items() if value is not None)
         evidence = (f"Its labels then: {labels}." if labels else "It had no label then.", *uses.get(row.id, ()))
         yield Event(row.created_at, "snapshot", "", "", f"Part of the snapshot {row.sha256[:12]}", evidence)
 
@@ -209,6 +213,11 @@ def _similar(session: Session, known: History) -> tuple[Found, ...]:
         return ()
     query = select(*search.COLUMNS).where(ListingRow.group_key == known.group_key, ListingRow.id != known.listing_id)
     return tuple(search.found(row) for row in session.execute(query.order_by(ListingRow.id).limit(SHOWN_SIMILAR)))
+
+
+def _value(question: str, value: str | None) -> str:
+    """A label in words."""
+    return _short(value.replace("_", " ").replace("|", " + ") if value and question == Question.VIOLATION.value else value)
 
 
 def _short(value: str | None) -> str:

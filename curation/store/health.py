@@ -17,8 +17,10 @@ from curation.errors import RefurbishError
 from curation.settings import Settings
 from curation.store import schema
 from curation.store.db import Database
-from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem, User
+from curation.store.service_tables import User
+from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
 from curation.store.workspace import Workspace, get_state, utc_now
+from curation.types import HARD_BATCH
 
 DRIFT_KEY = "labelstudio.drift"
 DISK_FREE_BYTES = 1 << 30
@@ -54,6 +56,7 @@ class Counts:
     jobs: Mapping[tuple[str, ...], int]  #: by state
     labels: Mapping[tuple[str, ...], int]  #: by question and source
     review: Mapping[tuple[str, ...], int]  #: by state
+    n_hard: int  #: open questions that several moderators skipped
     oldest_due_s: float  #: age of the oldest job that is due, 0 if none is
     n_missed_hooks: int  #: changes that reconciliation found and no hook had brought
 
@@ -68,9 +71,15 @@ def counts(session: Session, *, now: datetime | None = None) -> Counts:
         jobs=_grouped(session, JobRow.state),
         labels=_grouped(session, LabelRow.question, LabelRow.source),
         review=_grouped(session, ReviewItem.state),
+        n_hard=_n_hard(session),
         oldest_due_s=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
         n_missed_hooks=int((get_state(session, DRIFT_KEY) or {}).get("n_missed_total", 0)),
     )
+
+
+def _n_hard(session: Session) -> int:
+    mine = (ReviewItem.batch == HARD_BATCH, ReviewItem.state.in_(("waiting", "pushed", "tie")))
+    return session.execute(select(func.count()).select_from(ReviewItem).where(*mine)).scalar_one()
 
 
 def _grouped(session: Session, *columns: object) -> dict[tuple[str, ...], int]:

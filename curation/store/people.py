@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, NotFoundError, shorten
-from curation.store.tables import User, WebSession
+from curation.store.service_tables import User, WebSession
 
 NAME_LIMIT = 120
 PASSWORD_MIN_LENGTH, PASSWORD_LIMIT = 10, 200

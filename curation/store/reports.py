@@ -13,7 +13,8 @@ from curation.store import labels
 from curation.store.db import dump_json
 from curation.store.jobs import insert_new_ids
 from curation.store.labels import Resolved
-from curation.store.tables import LabelRow, ListingRow, Report
+from curation.store.service_tables import Report
+from curation.store.tables import LabelRow, ListingRow
 from curation.store.taxonomy import chunks
 from curation.types import NO_VIOLATION, LabelSource, Question, join_violations, split_violations
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from curation.store.tables import ListingRow
@@ -32,7 +32,7 @@ class Found:
 
 def by_ref(session: Session, start: str, *, limit: int) -> list[Found]:
     """Listings whose ref begins so (case matters), in the order of refs."""
-    query = select(*COLUMNS).where(*_between(session, ListingRow.ref, start, start + LAST)).order_by(ListingRow.ref)
+    query = select(*COLUMNS).where(*_between(session, ListingRow.ref, start, start + LAST)).order_by(_by(session, ListingRow.ref))
     return [found(row) for row in session.execute(query.limit(limit))]
 
 
@@ -41,7 +41,9 @@ def by_title(session: Session, start: str, *, limit: int) -> list[Found]:
     words = start[:TITLE_START]
     between = _between(session, ListingRow.title_start, func.lower(words), func.lower(words + LAST))
     query = select(*COLUMNS).where(*between)
-    return [found(row) for row in session.execute(query.order_by(ListingRow.title_start, ListingRow.id).limit(limit))]
+    return [
+        found(row) for row in session.execute(query.order_by(_by(session, ListingRow.title_start), ListingRow.id).limit(limit))
+    ]
 
 
 COLUMNS: tuple[Any, ...] = (
@@ -61,6 +63,15 @@ def found(row: Any) -> Found:
 
 def _between(session: Session, column: Any, start: Any, end: Any) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     """Byte by byte, whatever the database's language is."""
-    if session.get_bind().dialect.name == "postgresql":
+    if _is_postgresql(session):
         return column.op("~>=~", is_comparison=True)(start), column.op("~<~", is_comparison=True)(end)
     return column >= start, column < end
+
+
+def _by(session: Session, column: Any) -> Any:
+    """The order of the index that `_between` goes by."""
+    return column.op("USING")(text("~<~")) if _is_postgresql(session) else column
+
+
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"

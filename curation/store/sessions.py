@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from curation.store.people import Person, Role
-from curation.store.tables import User, WebSession
+from curation.store.service_tables import User, WebSession
 
 LIFE = timedelta(hours=12)
 """A working day; then the password is asked for again."""

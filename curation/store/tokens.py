@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from curation.errors import NotFoundError
 from curation.store import people
 from curation.store.people import Person, Role
-from curation.store.tables import Token, User
+from curation.store.service_tables import Token, User
 
 PREFIX = "rfb_"
 """Makes a leaked token recognisable to secret scanners."""

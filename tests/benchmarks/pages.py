@@ -24,13 +24,13 @@ from curation.store import people, schema
 from curation.store.base import Base
 from curation.store.db import Database
 from curation.store.people import Role
+from curation.store.service_tables import Report
 from curation.store.tables import (
     AnnotationRow,
     Category,
     LabelHistory,
     LabelRow,
     ListingRow,
-    Report,
     ReviewItem,
     RunRow,
     SuspectRow,

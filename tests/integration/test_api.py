@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from curation.store import tokens
 from curation.store.people import Role
-from curation.store.tables import ExportRow, JobRow, LabelHistory
+from curation.store.service_tables import ExportRow
+from curation.store.tables import JobRow, LabelHistory
 from curation.store.workspace import Workspace
 from curation.types import Question
 from tests import api_world, builders, commands, review_world
@@ -373,8 +374,8 @@ def test_an_export_is_asked_for_once(client: FlaskClient, workspace: Workspace) 
     found = client.post("/api/v1/exports", json={"format": "csv"}, headers={"X-Request-Id": "ask-1"})
     assert found.status_code == 202 and checked(found, "/api/v1/exports", "post")["is_new"]
     again = client.post("/api/v1/exports", json={"format": "csv"}).json
-    assert again is not None and not again["is_new"] and found.json is not None and again["job_id"] == found.json["job_id"]
+    assert again is not None and not again["is_new"] and found.json is not None and again["id"] == found.json["id"]
     with workspace.db.read() as session:
         payload = session.execute(select(JobRow.payload)).scalar_one()
-    assert payload == {"format": "csv", "by": "engineer", "request_id": "ask-1"}
+    assert payload == {"export": again["id"], "format": "csv", "by": "engineer", "request_id": "ask-1"}
     assert client.post("/api/v1/exports", json={"format": "xls"}).status_code == 400

@@ -13,7 +13,8 @@ from sqlalchemy import select
 from curation.release import snapshot
 from curation.store import labels, listings, search
 from curation.store.people import Role
-from curation.store.tables import ExportRow, LabelHistory, Report
+from curation.store.service_tables import ExportRow, Report
+from curation.store.tables import LabelHistory
 from curation.store.workspace import Workspace
 from curation.types import Question
 from tests import builders, review_world

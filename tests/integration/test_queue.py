@@ -1,12 +1,14 @@
 """The review queue after each kind of answer, in any order, on both databases."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from curation.review import queue, selection
-from curation.store import labels
+from curation.store import health, labels
 from curation.store.workspace import Workspace
-from curation.types import AnnotationsDeleted, Origin, Question
+from curation.types import HARD_BATCH, AnnotationsDeleted, Origin, Question, Suspect
 from tests import review_world
 from tests.conftest import NOW
 from tests.review_world import PATHS, answer, item, item_in, label, with_shares
@@ -89,13 +91,34 @@ def test_a_deleted_answer_opens_the_question_again(asked: Workspace) -> None:
     assert item(asked, "r000").decided_at is None and label(asked, "r000").value == PATHS[0]
 
 
-def test_two_skips_are_noted_and_leave_the_question_open(asked: Workspace) -> None:
-    """The listing is hard; nobody's skip is a vote."""
-    assert answer(asked, "r000", None, "anna") == "pushed"
+def test_two_skips_make_a_hard_question_once(asked: Workspace) -> None:
+    """Nobody's skip is a vote; the page is shown again and says so, and a third skip changes nothing."""
+    answer(asked, "r000", None, "anna")
     assert "skipped" not in [reason["code"] for reason in item(asked, "r000").reasons]
-    assert answer(asked, "r000", None, "bela") == "pushed"
-    assert [reason["code"] for reason in item(asked, "r000").reasons] == ["label_issue", "skipped"]
-    assert answer(asked, "r000", PATHS[3], "carla") == "decided"
+    assert answer(asked, "r000", None, "bela") == "tie"  # ask for a push
+    found = item(asked, "r000")
+    assert [reason["code"] for reason in found.reasons] == ["label_issue", "skipped"]
+    assert (found.state, found.batch, found.pushed_at) == ("waiting", HARD_BATCH, None)
+    with asked.db.write() as session:
+        assert health.counts(session).n_hard == 1
+        queue.mark_pushed(session, [found.listing_id], now=NOW)
+    assert answer(asked, "r000", None, "carla") == "pushed"
+    assert answer(asked, "r000", PATHS[1], "dora") == "decided"
+    with asked.db.read() as session:
+        assert health.counts(session).n_hard == 0
+
+
+def test_what_a_new_run_does_not_doubt_is_withdrawn(asked: Workspace) -> None:
+    """Unless somebody answered, it was asked for another reason too, or the run has not seen it."""
+    answer(asked, "r001", PATHS[2], "anna")
+    certain = Suspect("r000", Question.CATEGORY, PATHS[0], PATHS[0], 1.0, False, 0.9)
+    review_world.rank(asked, Question.CATEGORY, certain, dataclasses.replace(certain, listing_ref="r001"))
+    with asked.db.write() as session:
+        found = queue.no_longer_doubted(session)
+        assert found == [item_in(session, "r000").listing_id]
+        item_in(session, "r000").reasons = [*item_in(session, "r000").reasons, {"code": "audit", "score": 0.1, "words": "Drawn."}]
+        session.flush()
+        assert queue.no_longer_doubted(session) == []
 
 
 @pytest.mark.parametrize(("lead_time_s", "state"), [(0.8, "tie"), (6.0, "decided")])

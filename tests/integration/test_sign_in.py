@@ -14,7 +14,7 @@ from curation.cli import main
 from curation.errors import ConfigError, InputError, NotFoundError
 from curation.store import people, sessions, tokens
 from curation.store.people import Person, Role
-from curation.store.tables import User, WebSession
+from curation.store.service_tables import User, WebSession
 from curation.store.workspace import Workspace
 from webhooks import service
 from webhooks.app import create_app

@@ -305,7 +305,7 @@ def test_the_page_is_accessible_in_its_structure(ada: FlaskClient) -> None:
 def test_pages_without_database_say_so(ada: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """503 with Retry-After, no traceback."""
     here = service.of(ada.application)
-    monkeypatch.setattr(type(here.status), "get", lambda *_: (_ for _ in ()).throw(DatabaseError("gone")))
+    monkeypatch.setattr(type(here.keeper), "get", lambda *_, **__: (_ for _ in ()).throw(DatabaseError("gone")))
     answer = ada.get("/")
     assert answer.status_code == 503 and answer.headers["Retry-After"] and "gone" not in answer.text
 

@@ -1,10 +1,6 @@
-"""The labeling page in a real browser: what a moderator sees, and what Submit stores.
-
-`REFURBISH_SCREENSHOT=docs/img/labeling.png` keeps the picture that the README shows.
-"""
+"""The labeling page in a real browser: what a moderator sees, and what Submit stores."""
 
 import csv
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,9 +10,11 @@ from typing import Any
 import pytest
 
 from curation.catalog import ingest, sample
-from curation.labelstudio import push
+from curation.labelstudio import push, tasks
+from curation.review.neighbours import Near
 from curation.store.workspace import utc_now
 from curation.types import BLIND_BATCH
+from tests import builders
 from tests.labelstudio_people import Moderator
 from tests.labelstudio_server import LabelStudioServer
 from tests.live.world import SECRET, World, world
@@ -136,9 +134,6 @@ def test_page_shows_all_and_submit_stores_the_prefilled_answer(
     for part in (listing["title"], listing["seller"], right, "Violation: none"):
         assert part in shown
     assert browser.execute_script("return document.querySelectorAll('.lsf-errors, .lsf-error').length") == 0
-    if os.environ.get("REFURBISH_SCREENSHOT"):
-        Path(os.environ["REFURBISH_SCREENSHOT"]).parent.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(os.environ["REFURBISH_SCREENSHOT"])
     browser.find_element("css selector", ".rf-pick textarea").send_keys("seen in the browser")
     press_submit(browser)
     until(browser, lambda: here.tasks()[ref]["annotations"])
@@ -165,3 +160,25 @@ def test_blind_page_is_empty_and_cannot_be_submitted(
     press_submit(browser)
     browser.implicitly_wait(1)
     assert here.tasks()[ref]["annotations"] == []
+
+
+HOSTILE = "<img src=x onerror=window.attacked=1><script>window.attacked=1</script>\u202eevil\u200b{{7*7}} 🧨"
+
+
+def test_hostile_texts_are_shown_as_they_are_written(browser: Any, here: World, people: Three) -> None:
+    """Title, description, price, reason, category of a neighbour: nothing of a seller runs or changes the page."""
+    builders.add(
+        here.workspace, builders.record("evil", title=HOSTILE, description=HOSTILE * 50, currency="<b>£</b>", seller_ref=HOSTILE)
+    )
+    here.set_up()
+    here.ask("evil", words=HOSTILE)
+    push.push(here.workspace, now=utc_now())
+    near = [Near("r", HOSTILE, 0.9, None)]
+    data = here.tasks()["evil"]["data"] | {"similar": tasks.similar_html(near, here.workspace.settings.service_url)}
+    here.api.patch(f"/api/tasks/{here.task_id('evil')}/", json={"data": data}).raise_for_status()
+    sign_in(browser, here.server.url, people[0])
+    browser.get(f"{here.server.url}/projects/{here.project_id}/data?task={here.task_id('evil')}")
+    until(browser, lambda: browser.execute_script("return document.querySelector('.rf-near li')"))
+    assert browser.execute_script("return window.attacked") is None
+    assert browser.execute_script("return document.querySelectorAll('.rf img[src=x], .rf script').length") == 0
+    assert text(browser).count("onerror=window.attacked=1") >= 4

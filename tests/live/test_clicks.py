@@ -69,6 +69,23 @@ def test_skip_with_a_prefilled_answer_is_no_label(serving: tuple[World, Served],
     assert here.label("r0") == ("Home / Decor", "seller")
 
 
+def test_two_skips_bring_the_task_back_as_a_hard_one(serving: tuple[World, Served], people: Three) -> None:
+    """Neither of the two is asked again; the third is told why it is asked, and an engineer sees it counted."""
+    here, service = serving
+    people[0].skip(here.task_id("r0"))
+    people[1].skip(here.task_id("r0"))
+    here.work("ingest")
+    assert push.push(here.workspace, now=utc_now()).n_reopened == 1
+    assert here.tasks()["r0"]["data"]["reason"].startswith("• Several moderators skipped this listing")
+    assert b"refurbish_hard_questions 2.0" in service.request("GET", "/metrics")[2]
+    third = people[2].next_task(here.project_id)
+    assert third is not None and third["data"]["listing_id"] == "r0"
+    people[2].submit(third["id"], "Home / Tools", [], task=third)
+    here.work("ingest")
+    assert here.label("r0") == ("Home / Tools", "moderators")
+    assert b"refurbish_hard_questions 0.0" in service.request("GET", "/metrics")[2]
+
+
 def test_change_delete_and_contradiction(serving: tuple[World, Served], people: Three) -> None:
     """An update moves the label, a contradiction takes it back, a deletion leaves the seller's word."""
     here, _ = serving

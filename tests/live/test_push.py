@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import delete, update
 
-from curation.labelstudio import push, reconcile, refresh
+from curation.labelstudio import project, push, reconcile, refresh
 from curation.labelstudio.push import Pushed
 from curation.labelstudio.tasks import BLIND_SUGGESTION, MAX_TEXT, NO_SUGGESTION
 from curation.review import queue
@@ -34,7 +34,7 @@ def test_page_shows_the_listing_and_the_suggestion(here: World) -> None:
     assert shown["reason"] == "It looks like Home / Tools."
     assert shown["suggestion_text"] == "Home / Tools (88%)\nViolation: counterfeit (88%)"
     (prediction,) = task["predictions"]
-    assert (prediction["model_version"], prediction["score"]) == (version, 0.875)
+    assert (prediction["model_version"], prediction["score"]) == (version, 0.0)
     assert [item["value"] for item in prediction["result"]] == [
         {"taxonomy": [["Home", "Tools"]]},
         {"choices": ["counterfeit"]},
@@ -42,14 +42,15 @@ def test_page_shows_the_listing_and_the_suggestion(here: World) -> None:
 
 
 def test_blind_items_show_no_suggestion(here: World) -> None:
-    """Neither a prediction nor a word about it, so that agreement can be measured without it."""
+    """Neither prefilled nor a word about it, so that agreement can be measured; an empty prediction holds its place."""
     here.set_up()
     here.suggest(["r0"], "Home / Tools")
     here.ask("r0", batch=BLIND_BATCH)
     assert send(here).n_predictions == 0
     task = here.tasks()["r0"]
-    assert (task["predictions"], task["data"]["suggestion_text"]) == ([], BLIND_SUGGESTION)
-    assert "Tools" not in task["data"]["reason"]
+    assert [one["result"] for one in task["predictions"]] == [[]]
+    assert task["data"]["suggestion_text"] == BLIND_SUGGESTION
+    assert "Tools" not in task["data"]["reason"] + task["data"]["similar"]
 
 
 def test_listings_without_photo_price_or_suggestion(here: World) -> None:
@@ -70,6 +71,26 @@ def test_next_task_is_the_one_with_the_highest_priority(here: World, people: Thr
     send(here)
     task = people[0].next_task(here.project_id)
     assert task is not None and task["data"]["listing_id"] == "r3"
+
+
+def test_a_more_valuable_task_that_comes_later_is_given_out_first(here: World, people: Three) -> None:
+    """Order goes by value, not by the time of the push, blind or not; what is asked anew takes a new place."""
+    here.set_up()
+    here.suggest(["r0", "r1"], "Home / Tools")
+    here.ask("r0", priority=0.4)
+    send(here)
+    here.ask("r1", priority=0.6)
+    here.ask("r2", priority=0.8, batch=BLIND_BATCH)
+    send(here)
+    assert here.order() == ["r2", "r1", "r0"]
+    task = people[0].next_task(here.project_id)
+    assert task is not None and task["data"]["listing_id"] == "r2"
+    people[0].submit(task["id"], "Home / Tools", [], task=task)
+    with here.workspace.db.write() as session:
+        mine = ReviewItem.listing_id == here.listing_ids(["r0"])["r0"]
+        session.execute(update(ReviewItem).where(mine).values(state="waiting", pushed_at=None, priority=0.9))
+    assert send(here) == Pushed(n_reopened=1)
+    assert here.order()[0] == "r0" and len(here.tasks()["r0"]["predictions"]) == 1
 
 
 def test_repeating_a_push_sends_nothing(here: World) -> None:
@@ -170,7 +191,7 @@ def test_refresh_replaces_every_older_suggestion(here: World, people: Three) -> 
     for ref in ("r0", "r1"):
         assert [prediction["model_version"] for prediction in tasks[ref]["predictions"]] == [version]
         assert tasks[ref]["data"]["suggestion_text"].startswith("Electronics / Audio / Radios")
-    assert tasks["r2"]["predictions"] == []
+    assert [(one["model_version"], one["result"]) for one in tasks["r2"]["predictions"]] == [(version, [])]
     assert here.api.get(f"/api/projects/{here.project_id}/").json()["model_version"] == version
 
 
@@ -184,6 +205,36 @@ def test_refresh_can_be_repeated(here: World) -> None:
     done = refresh.refresh(here.workspace, utc_now())
     assert (done.n_predictions, done.n_old_versions, done.n_texts) == (1, 0, 0)
     assert len(here.tasks()["r0"]["predictions"]) == 1
+
+
+@pytest.mark.parametrize("stage", ["import", "switch", "forget", "reword"])
+def test_refresh_killed_anywhere_is_made_whole_by_the_next(here: World, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
+    """Before the import, the switch, the end of the old ones, or the words: a suggestion is shown at any time."""
+    here.set_up()
+    here.suggest(["r0", "r1"], "Home / Tools")
+    here.ask("r0", "r1")
+    send(here)
+    version = here.suggest(["r0", "r1"], "Electronics / Audio / Radios")
+    module, name = {
+        "import": (refresh, "_import"),
+        "switch": (project, "set_version"),
+        "forget": (refresh, "_forget"),
+        "reword": (refresh, "_reword"),
+    }[stage]
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(module, name, interrupted)
+        refresh.refresh(here.workspace, utc_now())
+    shown = here.api.get(f"/api/projects/{here.project_id}/").json()["model_version"]
+    for task in here.tasks().values():
+        assert shown in [one["model_version"] for one in task["predictions"]]
+    assert refresh.refresh(here.workspace, utc_now()).model_version == version
+    for task in here.tasks().values():
+        assert [one["model_version"] for one in task["predictions"]] == [version]
+        assert task["data"]["suggestion_text"].startswith("Electronics / Audio / Radios")
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("n", [1200])

@@ -40,9 +40,16 @@ class World:
         self.project_id = done.project_id
         return done
 
-    def ask(self, *refs: str, batch: str = "batch-1", n_wanted: int = 1, words: str = "It looks like Home / Tools.") -> None:
+    def ask(
+        self,
+        *refs: str,
+        batch: str = "batch-1",
+        n_wanted: int = 1,
+        words: str = "It looks like Home / Tools.",
+        priority: float = 1.0,
+    ) -> None:
         """Put both questions about these listings into the queue, the first with the highest priority."""
-        reasons = [{"code": "label_issue", "score": 0.9, "words": words}]
+        reasons = [{"code": "asked", "score": 0.9, "words": words}]
         with self.workspace.db.write() as session:
             for place, listing_id in enumerate(self.listing_ids(refs).values()):
                 for question in Question:
@@ -52,7 +59,7 @@ class World:
                             question=question.value,
                             state="waiting",
                             reasons=reasons,
-                            priority=1.0 - place / 1000,
+                            priority=priority - place / 1000,
                             suggestion=None,
                             suggestion_score=None,
                             batch=batch,
@@ -85,6 +92,15 @@ class World:
         found = {row["data"]["listing_id"]: row for row in rows}
         assert len(found) == len(rows), "a listing has two tasks"
         return found
+
+    def order(self) -> list[str]:
+        """Refs of the tasks as uncertainty sampling orders them: those of the project's version by score."""
+        version = self.api.get(f"/api/projects/{self.project_id}/").json()["model_version"]
+        scores = {
+            ref: min(one["score"] for one in task["predictions"] if one["model_version"] == version)
+            for ref, task in self.tasks().items()
+        }
+        return sorted(scores, key=lambda ref: scores[ref])
 
     def task_id(self, ref: str) -> int:
         return int(self.tasks()[ref]["id"])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from curation.errors import ConfigError
+from curation.release.drawing import drawing
 from trainer.search.cells import OPERATIONS, Genotype, Skeleton, mutated, pool_and_skip, random_genotype
-from trainer.search.drawing import drawing
 
 SVG = "{http://www.w3.org/2000/svg}"
 

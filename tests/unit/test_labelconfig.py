@@ -5,7 +5,8 @@ from xml.etree import ElementTree
 import pytest
 
 from curation.errors import LabelStudioError
-from curation.labelstudio import labelconfig
+from curation.labelstudio import labelconfig, tasks
+from curation.review.neighbours import Near
 
 LEAVES = ["Home / Tools / Drills", "Home / Decor", 'Toys & "Games"']
 
@@ -36,9 +37,9 @@ def test_order_of_the_leaves_does_not_matter() -> None:
 
 
 def test_sellers_texts_are_never_interpreted() -> None:
-    """Only tags that show plain text get texts of sellers; HTML tags would run what is in them."""
+    """Only tags that show plain text get texts of sellers; the one that interprets HTML gets what we write ourselves."""
     root = ElementTree.fromstring(labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"}))
-    assert not [tag.tag for tag in root.iter() if tag.tag in ("HyperText", "HTML", "Markdown")]
+    assert [tag.get("value") for tag in root.iter() if tag.tag in ("HyperText", "HTML", "Markdown")] == ["$similar"]
 
 
 def test_our_page_has_our_questions() -> None:
@@ -65,3 +66,12 @@ def test_white_space_at_line_ends_is_no_difference() -> None:
     page = labelconfig.build(LEAVES, {"counterfeit": "Counterfeit"})
     assert labelconfig.is_same(page, page.replace("\n", "  \r\n") + "\n")
     assert not labelconfig.is_same(page, page.replace("Decor", "Decoration"))
+
+
+def test_neighbours_are_pictures_by_name_and_escaped_categories() -> None:
+    """Nothing of a seller is in that HTML, and a hostile category is shown as it is written."""
+    near = (Near("r<1>", "<script>alert(1)</script> / Tools", 0.9, "a" * 64), Near("r2", 'Home / "Tools"', 0.8, None))
+    html = tasks.similar_html(near, "http://127.0.0.1:1")
+    assert f'src="http://127.0.0.1:1/media/{"a" * 64}.jpg"' in html and "No photo" in html
+    assert "<script" not in html and "r&lt;1" not in html and "r<1>" not in html
+    assert "&lt;script&gt;" in html and "&quot;Tools&quot;" in html

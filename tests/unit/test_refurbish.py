@@ -180,9 +180,12 @@ def test_an_opinion_says_where_detector_and_probes_agree(tmp_path: Path) -> None
     mistaken = np.flatnonzero(wrong)[:5]
     taken = true.copy()
     taken[mistaken] = 3 - true[mistaken] - made.targets.said[mistaken]  # the third of three classes
-    suggested, score, may = evidence.opinion(made, np.eye(3)[taken] * 0.9 + 0.1 / 3)
+    suggested, score, may, alone = evidence.opinion(made, np.eye(3)[taken] * 0.9 + 0.1 / 3)
     assert (suggested == true)[wrong].mean() > 0.7 and score[wrong].mean() > 0.5 > 0.1 > score[~wrong].mean()
     assert not may[mistaken].any() and may[np.setdiff1d(np.flatnonzero(wrong), mistaken)].mean() > 0.7
+    chosen, p = alone["text"]
+    assert set(alone) == {"text", "photo"} and (chosen == true)[wrong].mean() > 0.7
+    assert ((p > 0) & (p <= 1))[chosen >= 0].all() and (alone["photo"][0] >= -1).all()
 
 
 ODD: dict[str, dict[str, object]] = {
@@ -202,7 +205,7 @@ def test_odd_catalogs_are_judged_all_the_same(tmp_path: Path, odd: str) -> None:
     bad = Table(made.features, made.shape, replace(made.targets, **ODD[odd]), made.stem, CPU)  # type: ignore[arg-type]
     fitted = loop.fit(bad, np.arange(100), np.arange(100, 120), config=replace(CONFIG, epochs=1))
     probs = loop.predict(fitted.detector, bad, np.arange(120))[0]
-    suggested, score, _ = evidence.opinion(bad, probs)
+    suggested, score, *_ = evidence.opinion(bad, probs)
     assert np.isfinite(probs).all() and ((score >= 0) & (score <= 1)).all() and (suggested < len(bad.targets.classes)).all()
     assert Refurbish(bad, np.arange(100), CONFIG).targets.p.sum(1).numpy() == pytest.approx(1.0, abs=1e-4)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from curation.catalog.tokens import TokenConfig, Tokenizer, texts_of
 from curation.errors import ConfigError
 from curation.release import policy, registry, snapshot
+from curation.release.drawing import drawing
 from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Question, Split
@@ -27,7 +28,6 @@ from trainer.evaluate import plain
 from trainer.rows import SnapshotRows, load
 from trainer.search.cells import Genotype
 from trainer.search.config import SearchConfig, faithful
-from trainer.search.drawing import drawing
 from trainer.search.examples import Examples
 from trainer.search.found import Found, Progress
 from trainer.search.loop import search

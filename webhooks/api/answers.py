@@ -204,6 +204,14 @@ class ReleaseDone(Answer):
     live: str
 
 
+class FileAnswer(Answer):
+    """One file of an export; download it at /exports/ID/files/PATH."""
+
+    path: str
+    sha256: str
+    n_bytes: int
+
+
 class ExportAnswer(Answer):
     """A dataset for download."""
 
@@ -214,7 +222,11 @@ class ExportAnswer(Answer):
     error: str | None
     created_at: datetime
     finished_at: datetime | None
-    manifest: dict[str, Any]
+    snapshot_sha256: str | None
+    n_listings: int | None
+    files: list[FileAnswer]
+    since: int | None = Field(description="the export that `changes` are counted against")
+    changes: dict[str, int] = Field(description="listings added, relabelled, removed since then")
 
 
 class ExportsAnswer(Answer):
@@ -227,7 +239,7 @@ class ExportsAnswer(Answer):
 class ExportAsked(Answer):
     """It will be made by a worker; the same format waits once."""
 
-    job_id: int
+    id: int
     is_new: bool
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from flask import g
 
 from curation import telemetry
-from curation.release import log as history
+from curation.release import exports as datasets
 from curation.release import promotion, registry
 from curation.store.people import Role
 from webhooks import service
@@ -45,7 +45,7 @@ def _run(run: registry.Run) -> RunAnswer:
 def releases(query: Page) -> ReleasesAnswer:
     """One page of the log, and what is live."""
     with service.current().workspace.db.read() as session:
-        found = history.releases(session, limit=query.limit, before=cursors.read("releases", query.cursor))
+        found = registry.releases(session, limit=query.limit, before=cursors.read("releases", query.cursor))
         live = registry.live(session)
     items = [ReleaseAnswer.model_validate(one) for one in found]
     return ReleasesAnswer(live=None if live is None else live.name, items=items, next=_next("releases", found, query))
@@ -83,7 +83,7 @@ def release(body: ReleaseRequest) -> ReleaseDone:
 def exports(query: Page) -> ExportsAnswer:
     """One page of exports."""
     with service.current().workspace.db.read() as session:
-        found = history.exports(session, limit=query.limit, before=cursors.read("exports", query.cursor))
+        found = datasets.newest(session, limit=query.limit, before=cursors.read("exports", query.cursor))
     return ExportsAnswer(items=[ExportAnswer.model_validate(one) for one in found], next=_next("exports", found, query))
 
 
@@ -104,9 +104,9 @@ def export(body: ExportRequest) -> ExportAsked:
     """Ask for an export."""
     workspace = service.current().workspace
     with workspace.db.write() as session:
-        job_id, is_new = history.ask_for_export(session, body.format, by=g.person.name, now=workspace.db.now(session))
-    log.info("export asked for", job=job_id, is_new=is_new, format=body.format)
-    return ExportAsked(job_id=job_id, is_new=is_new)
+        export_id, is_new = datasets.ask(session, body.format, by=g.person.name, now=workspace.db.now(session))
+    log.info("export asked for", export=export_id, is_new=is_new, format=body.format)
+    return ExportAsked(id=export_id, is_new=is_new)
 
 
 def _next(kind: str, found: list[Any], query: Page) -> str | None:

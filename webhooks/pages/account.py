@@ -8,7 +8,7 @@ from curation import telemetry
 from curation.errors import InputError
 from curation.store import people, sessions
 from curation.store.people import Role
-from curation.store.tables import User
+from curation.store.service_tables import User
 from webhooks import auth, service
 
 WRONG = "That name and password do not belong together. Try again, or ask an admin for a new password."

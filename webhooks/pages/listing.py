@@ -12,15 +12,16 @@ from curation.release.splits import split_of
 from curation.review import repair, timeline
 from curation.review.timeline import Page
 from curation.store import search
+from curation.store.history import Doubted
 from curation.store.people import Role
-from curation.types import Question
+from curation.types import LabelSource, Question
 from webhooks import auth, service, tables
 from webhooks.pages import arguments
 from webhooks.tables import Column, Table
 
 SHOWN = 20
 REF_LIMIT = 200
-TITLE_SHOWN, TEXT_SHOWN, VALUE_SHOWN = 300, 4000, 200
+TITLE_SHOWN, TEXT_SHOWN, VALUE_SHOWN, NAME_SHOWN = 300, 4000, 200, 60
 SHOWN_EVENTS = 200
 REASON_LIMIT = 500
 SIMPLE = re.compile(r"(?!\.+(/|$))[A-Za-z0-9._~-]+")
@@ -126,7 +127,7 @@ def _shown(page: Page) -> dict[str, Any]:
         "events": page.events[:SHOWN_EVENTS],
         "n_events": len(page.events),
         "current": [(question.value, next((x for x in known.labels if x.question == question), None)) for question in Question],
-        "doubts": {one.question: one for one in known.suspects if one.is_issue},
+        "doubts": _doubts(page),
         "sources": timeline.SOURCES,
         "address": address,
         "may_undo": page.is_repaired and g.person.role.covers(Role.ENGINEER),
@@ -134,9 +135,15 @@ def _shown(page: Page) -> dict[str, Any]:
     }
 
 
+def _doubts(page: Page) -> dict[str, Doubted]:
+    """By question; what moderators decided is not doubted, whatever an earlier run thought."""
+    decided = {one.question for one in page.history.labels if one.source == LabelSource.MODERATORS.value}
+    return {one.question: one for one in page.history.suspects if one.is_issue and one.question not in decided}
+
+
 def _attributes(found: Any) -> list[tuple[str, str]]:
     said = {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
-    return [(_cut(key, VALUE_SHOWN), _cut(value, VALUE_SHOWN)) for key, value in list(said.items())[:SHOWN]]
+    return [(_cut(key, NAME_SHOWN), _cut(value, VALUE_SHOWN)) for key, value in list(said.items())[:SHOWN]]
 
 
 def _cut(words: str, limit: int) -> str:

@@ -7,14 +7,13 @@ from typing import Any
 from flask import url_for
 from markupsafe import Markup
 
-from curation.review.branches import Names, lies_under
+from curation.review.branches import Names
 from curation.review.decisions import Decided
-from curation.review.insight import Insight, ModelView, Month
+from curation.review.insight import Insight
 from curation.review.matrix import ELSEWHERE, Cell, Matrix, Row
 from curation.types import PATH_SEPARATOR, Question
 from webhooks import charts
-from webhooks.charts import Point, Series
-from webhooks.pages import figures
+from webhooks.pages import figures, insight_tables
 from webhooks.pages.listing import address
 from webhooks.tables import Column, Table
 
@@ -22,14 +21,6 @@ SAMPLES = ("all", "audit", "model")
 SHOWN_CELLS = 25
 SHOWN_CHART = 18
 """Categories of a chart, those with the most listings; the table has all."""
-
-MONTHLY = {
-    "agreement": "Model and label agree",
-    "accuracy": "Model right where moderators decided",
-    "audit_accuracy": "Model right in the audit sample",
-    "noise": "Wrong labels in the audit sample",
-}
-STATES = {"broad": "broad", "usual": "usual", "not estimable": "too few listings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +31,7 @@ class Shown:
     compact: Mapping[str, Table]
     heat: Markup
     months: Markup
-    is_cut: bool  #: the chart leaves categories out
+    n_charted: int  #: rows of the chart; the table has all
 
 
 def made(matrix: Matrix, doubted: Mapping[str, int], insight: Insight | None, question: Question, sample: str) -> Shown:
@@ -48,17 +39,21 @@ def made(matrix: Matrix, doubted: Mapping[str, int], insight: Insight | None, qu
     model = insight.model if insight is not None and question is Question.CATEGORY else None
     full = [_branches(matrix, doubted, question), _cells(matrix, question)]
     if insight is not None:
-        full.append(_people(insight, question))
+        full.append(insight_tables.people(insight, question))
     if model is not None:
-        full += [_months(model.months), _breadth(model, matrix.branch), _confused(model, matrix.branch)]
+        full += [
+            insight_tables.months(model.months),
+            insight_tables.breadth(model, matrix.branch),
+            insight_tables.confused(model, matrix.branch),
+        ]
     compact = {table.name: _compact(table) for table in full}
     names = _busiest(matrix)
     return Shown(
         tuple(full),
         compact,
         _heat(matrix, names, question, sample),
-        Markup("") if model is None else _trend(model.months),
-        len(names) < len(matrix.rows),
+        Markup("") if model is None else insight_tables.trend(model.months),
+        len(names),
     )
 
 
@@ -202,115 +197,7 @@ def _value(cell: Cell, sample: str, n_of: Mapping[str, int]) -> float | None:
     return cell.n / n_of[cell.given] if n_of.get(cell.given) else None
 
 
-def _months(months: Sequence[Month]) -> Table:
-    columns = [Column("month", "Month", "estimate"), Column("n", "Listings", "number")]
-    for name, title in MONTHLY.items():
-        columns += [Column(*one) for one in figures.columns(name, title)]
-    columns.append(Column("drifts", "Clearly worse than before"))
-    rows = []
-    for month in months:
-        row: dict[str, Any] = {"month": month.name, "n": month.n}
-        for name in MONTHLY:
-            row |= figures.spread(name, month.figures.get(name))
-        rows.append({**row, "drifts": "; ".join(MONTHLY[name] for name in month.drifts if name in MONTHLY) or None})
-    return Table("months", "By the month of the listings", columns, rows, empty="No listing has a date yet.")
-
-
-def _trend(months: Sequence[Month]) -> Markup:
-    step = 1 / max(len(months) - 1, 1)
-    series = []
-    for name in ("accuracy", "noise"):
-        points = [
-            Point(at * step, one.value, one.low, one.high, f"{month.name}: {figures.interval(one)}")
-            for at, month in enumerate(months)
-            if (one := month.figures.get(name)) is not None
-        ]
-        series.append(Series(MONTHLY[name], points))
-    labels = [(at * step, month.name) for at, month in enumerate(months)]
-    return (
-        charts.lines("Accuracy and wrong labels by month, with 95 % intervals", series, x_labels=labels) if months else Markup("")
-    )
-
-
-def _breadth(model: ModelView, branch: str) -> Table:
-    columns = [
-        Column("category", "Category"),
-        Column("n", "Listings", "number"),
-        Column("state", "Breadth"),
-        Column("could_be", "Could be one of", "number"),
-        *(Column(*one) for one in figures.columns("elsewhere", "Looks like another")),
-        Column("confused_with", "Confused with", "words"),
-    ]
-    rows = [
-        {
-            "category": one.category,
-            "n": one.n,
-            "state": STATES.get(one.state, one.state),
-            "could_be": None if one.effective is None else round(one.effective.value, 2),
-            **figures.spread("elsewhere", one.elsewhere),
-            "confused_with": "; ".join(one.confused_with) or None,
-        }
-        for one in model.breadth
-        if lies_under(one.category, branch)
-    ]
-    return Table("breadth", "Broad categories first", columns, rows[:SHOWN_CELLS], whole=lambda: rows)
-
-
-def _confused(model: ModelView, branch: str) -> Table:
-    columns = [
-        Column("a", "Category"),
-        Column("b", "and"),
-        *(Column(*one) for one in figures.columns("there", "First looks like second")),
-        *(Column(*one) for one in figures.columns("back", "Second looks like first")),
-        Column("advice", "Advice", "words"),
-    ]
-    rows = [
-        {
-            "a": one.a,
-            "b": one.b,
-            **figures.spread("there", one.there),
-            **figures.spread("back", one.back),
-            "advice": "Merge them, or say clearer what belongs where" if one.is_merge else None,
-        }
-        for one in model.confused
-        if lies_under(one.a, branch) or lies_under(one.b, branch)
-    ]
-    return Table("confused", "Categories taken for each other", columns, rows[:SHOWN_CELLS], whole=lambda: rows, empty="None.")
-
-
-def _people(insight: Insight, question: Question) -> Table:
-    columns = [
-        Column("name", "Moderator"),
-        Column("n", "Answers", "number"),
-        Column("n_compared", "Comparable", "number"),
-        *(Column(*one) for one in figures.columns("agreement", "Agrees with the others")),
-        Column("median_s", "Median time, s", "number"),
-        Column("median_low", "Median, low", "number"),
-        Column("median_high", "Median, high", "number"),
-    ]
-    rows = [
-        {
-            "name": one.name,
-            "n": one.n,
-            "n_compared": one.n_compared,
-            **figures.spread("agreement", one.agreement),
-            **({} if one.agreement else {"agreement_words": "too few to say"}),
-            "median_s": None if one.median_s is None else round(one.median_s.value, 1),
-            "median_low": None if one.median_s is None else round(one.median_s.low, 1),
-            "median_high": None if one.median_s is None else round(one.median_s.high, 1),
-            "median_words": _time(one.median_s),
-        }
-        for one in insight.people
-        if one.question is question
-    ]
-    return Table("people", "Moderators by name", columns, rows, empty="Nobody has answered yet.")
-
-
-def _time(found: Any) -> str:
-    return "too few to say" if found is None else f"{found.value:.0f} s [{found.low:.0f}, {found.high:.0f}]"
-
-
-ESTIMATES = frozenset({"audit", "model", "agreement", "elsewhere", "there", "back", "median_s", *MONTHLY})
+ESTIMATES = frozenset({"audit", "model", "agreement", "elsewhere", "there", "back", "median_s", *insight_tables.MONTHLY})
 PARTS = ("_low", "_high", "_n")
 
 

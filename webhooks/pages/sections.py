@@ -11,8 +11,11 @@ TITLES = {
     "overview.show": "Overview",
     "quality.show": "Label quality",
     "suspects.show": "Doubted labels",
-    "reports.show": "Reports",
     "listing.find": "Listings",
+    "reports.show": "Reports",
+    "runs.index": "Runs",
+    "models.index": "Models",
+    "exports.index": "Exports",
 }
 """Endpoint → its name in the navigation, in that order; a page is shown to those who may open it."""
 

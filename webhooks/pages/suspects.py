@@ -17,7 +17,6 @@ from curation.types import NO_VIOLATION, Question
 from webhooks import auth, service, tables
 from webhooks.pages import arguments
 from webhooks.pages.listing import address
-from webhooks.pages.quality_tables import shortened
 from webhooks.tables import Column, Table
 
 PAGE = 24
@@ -64,7 +63,7 @@ def show() -> Any:
         "suspects.html",
         table,
         wanted=wanted,
-        found=[(one, address(one.listing.ref), shortened(one.listing.title, one.listing.n_chars)) for one in found[:PAGE]],
+        found=[(one, address(one.listing.ref)) for one in found[:PAGE]],
         older=older,
         is_first=not after,
         offered=sorted(offered) if len(offered) <= MOST_OFFERED else [],

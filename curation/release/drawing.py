@@ -3,7 +3,7 @@
 import hashlib
 from html import escape
 
-from trainer.search.cells import CONVOLUTIONS, Edge, Genotype, nodes_of
+from curation.release.genotype import CONVOLUTIONS, Edge, Genotype, nodes_of
 
 ROW, BOX, MARGIN = 56, 150, 8
 """Pixels between two states, of a state's width, and around."""
