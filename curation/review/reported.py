@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Select, String, and_, cast, select
 from sqlalchemy.orm import Session
 
-from curation.quality.track_record import BASE, Claim, Counts, Rate, TrackRecord, learn, of_counts
+from curation.quality.report_evidence import BASE, Claim
+from curation.quality.track_record import Counts, Rate, TrackRecord, learn, of_counts
 from curation.release.noise import audited_violations
 from curation.settings import Settings
 from curation.store import reports, violations

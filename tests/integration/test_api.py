@@ -129,7 +129,7 @@ def test_a_model_swapped_in_the_middle_answers_next(sqlite_workspace: Workspace)
     """After a promotion the new model answers, after the rollback the old one, with the same figures as before."""
     app = create_app(sqlite_workspace)
     client = as_(app.test_client(), sqlite_workspace, Role.ENGINEER)
-    app.extensions["refurbish.model"].check_s = 0.0
+    service.of(app).model.check_s = 0.0
     first = api_world.promote(sqlite_workspace)
     before = client.post("/api/v1/score", json={"title": "rake"}).json
     second = api_world.promote(sqlite_workspace, 3.0)

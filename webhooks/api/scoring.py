@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flask import current_app
 
 from curation.catalog import cells, drafts, images
 from curation.catalog.images import PhotoError
@@ -20,9 +19,8 @@ from webhooks import service
 from webhooks.api.answers import ScoreAnswer, ScoredCategory, ScoredViolation
 from webhooks.api.contract import Operation, Refused, operation
 from webhooks.api.models import GivenPhoto, ScoreRequest
-from webhooks.model import Live, Model
+from webhooks.model import Live
 
-EXTENSION = "refurbish.model"
 SCORE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -38,15 +36,9 @@ class Shown(FileStore):
         return self.given[sha256] if sha256 in self.given else super().get(sha256, suffix)
 
 
-def model() -> Model:
-    """The live model of this process."""
-    found: Model = current_app.extensions[EXTENSION]
-    return found
-
-
 def live() -> Live:
     """The live model, or 503 with what to do."""
-    found = model().current()
+    found = service.current().model.current()
     if found is None:
         raise Refused(503, "no model is live, or its files cannot be read (see the log); train the first with: refurbish retrain")
     return found
