@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-FILES = ("as=csv", "as=json", "/media/", "/metrics", "/static/", "/download", "/api/")
+FILES = ("as=csv", "as=json", ".json", "/media/", "/metrics", "/static/", "/download", "/api/")
 
 
 class Visitor:
