@@ -175,12 +175,17 @@ class _Push:
         return is_there
 
     def _predict_again(self, task: Task, task_id: str) -> None:
-        """The task takes its new place in the queue, with the suggestion of now in the place of the one before."""
+        """The task takes its new place in the queue with the suggestion of now, changed in place: a page that is open names
+        its prediction when it is submitted, and Label Studio refuses the answer if that is gone.
+        """
+        made = tasks.predicted(task, self.briefing.version)
         old = self.client.request("GET", "/api/predictions/", what="list predictions", task=task_id)
-        made = {"task": int(task_id), "project": self.project.id, **tasks.predicted(task, self.briefing.version)}
-        self.client.request("POST", "/api/predictions/", what=f"suggest for task {task_id}", json_body=made)
-        for row in old:
-            self.client.request("DELETE", f"/api/predictions/{row['id']}/", what=f"delete prediction {row['id']}")
+        if not old:
+            body = {"task": int(task_id), "project": self.project.id, **made}
+            self.client.request("POST", "/api/predictions/", what=f"suggest for task {task_id}", json_body=body)
+            return
+        newest = max(row["id"] for row in old)
+        self.client.request("PATCH", f"/api/predictions/{newest}/", what=f"suggest for task {task_id}", json_body=made)
 
     def withdraw(self) -> Pushed:
         """Close the tasks of listings that need no answer any more. They stay, and can be reopened."""

@@ -1,6 +1,6 @@
 """Fresh suggestions after a promotion: Label Studio never replaces a prediction by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,13 @@ from curation.store import jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
 from curation.store.taxonomy import chunks
-from curation.store.workspace import Workspace
+from curation.store.workspace import Workspace, get_state, set_state
+
+GRACE_S = 3600.0
+"""How long a page may stay open over a change of version and still be submitted."""
+
+SINCE = "labelstudio.version"
+"""Which version is shown, and since when."""
 
 Shown = dict[str, Any]
 """What a task's page shows."""
@@ -46,12 +52,13 @@ def handle(run: JobRun) -> None:
         put_off(run)
 
 
-def refresh(workspace: Workspace, now: datetime) -> Refreshed:
-    """Give every undecided task the newest suggestion and remove all older ones. Safe to repeat, also after a kill.
+def refresh(workspace: Workspace, now: datetime, *, grace_s: float = GRACE_S) -> Refreshed:
+    """Give every undecided task the newest suggestion and switch the project to it. Safe to repeat, also after a kill.
 
-    The new version is imported whole before the project is switched to it, and only then the old ones go. Tasks that are
-    asked blind get an empty prediction, which says when it is their turn. What is not doubted any more is withdrawn.
-    Raises Busy while a push runs.
+    The new version is imported whole before the project is switched to it. The old ones go `grace_s` after that: a page that
+    was opened before names its prediction when it is submitted, and Label Studio refuses the answer if that is gone. Tasks
+    that are asked blind get an empty prediction, which says when it is their turn. What is not doubted any more is
+    withdrawn. Raises Busy while a push runs.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         _withdraw(workspace)
@@ -63,15 +70,31 @@ def refresh(workspace: Workspace, now: datetime) -> Refreshed:
         if not found:
             return Refreshed(None)
         briefing = Briefing(workspace)
-        version, old = briefing.version, project.versions(client, ours.id)
-        if old.get(version):  # left by a refresh that was cut short
-            _forget(client, ours.id, version)
-        after, n_predictions = _import(workspace, client, ours.id, found, briefing, writer)
+        version = briefing.version
+        there = tasks.with_version(client, ours.id, sorted(found, key=int), version)
+        after, n_predictions = _import(workspace, client, ours.id, found, briefing, writer, there)
         project.set_version(client, ours.id, version)
-        stale = sorted(name for name, n in old.items() if name != version and n)
-        for name in stale:
-            _forget(client, ours.id, name)
-        return Refreshed(version, n_predictions, len(stale), _reword(client, before, after))
+        n_old = _retire(workspace, client, ours.id, version, now, grace_s)
+        return Refreshed(version, n_predictions, n_old, _reword(client, before, after))
+
+
+def _retire(workspace: Workspace, client: Client, project_id: int, version: str, now: datetime, grace_s: float) -> int:
+    """Delete the predictions of older versions once the present one has been shown for `grace_s`; how many versions."""
+    with workspace.db.write() as session:
+        kept = get_state(session, SINCE) or {}
+        if kept.get("version") != version:
+            kept = {"version": version, "at": now.isoformat()}
+            set_state(session, SINCE, kept, now=now)
+    stale = sorted(name for name, n in project.versions(client, project_id).items() if name != version and n)
+    left_s = grace_s - (now - datetime.fromisoformat(kept["at"])).total_seconds()
+    if left_s > 0:
+        if stale:
+            with workspace.db.write() as session:
+                jobs.enqueue(session, "refresh", {}, key="refresh-retire", now=workspace.db.now(session), delay_s=left_s)
+        return 0
+    for name in stale:
+        _forget(client, project_id, name)
+    return len(stale)
 
 
 def _withdraw(workspace: Workspace) -> None:
@@ -104,9 +127,18 @@ def _forget(client: Client, project_id: int, version: str) -> None:
 
 
 def _import(
-    workspace: Workspace, client: Client, project_id: int, found: Mapping[str, int], briefing: Briefing, writer: Lease
+    workspace: Workspace,
+    client: Client,
+    project_id: int,
+    found: Mapping[str, int],
+    briefing: Briefing,
+    writer: Lease,
+    there: Collection[str],
 ) -> tuple[dict[str, Shown], int]:
-    """New predictions for these tasks, a part at a time; what each page should show, and how many hold a suggestion."""
+    """New predictions, a part at a time, but for tasks in `there`, which have one of this version.
+
+    Returns what each page should show, and how many predictions that hold a suggestion were made.
+    """
     after: dict[str, Shown] = {}
     n_predictions = 0
     for part in chunks(found, CHUNK):
@@ -114,9 +146,14 @@ def _import(
             asked = queue.tasks(session, [found[task_id] for task_id in part])
         shown = {task.listing.id: task for task in briefing.complete(asked)}
         made = {task_id: shown[found[task_id]] for task_id in part}
-        request = [{"task": int(task_id), **tasks.predicted(task, briefing.version)} for task_id, task in made.items()]
-        with writer.writing(), client.doing(f"import {len(request)} predictions") as sdk:
-            sdk.projects.import_predictions(id=project_id, request=request, request_options=ONCE_PATIENTLY)
+        request = [
+            {"task": int(task_id), **tasks.predicted(task, briefing.version)}
+            for task_id, task in made.items()
+            if task_id not in there
+        ]
+        if request:
+            with writer.writing(), client.doing(f"import {len(request)} predictions") as sdk:
+                sdk.projects.import_predictions(id=project_id, request=request, request_options=ONCE_PATIENTLY)
         n_predictions += sum(bool(one["result"]) for one in request)
         after |= {task_id: tasks.data(task, workspace.settings.service_url) for task_id, task in made.items()}
     return after, n_predictions

@@ -138,6 +138,17 @@ def shown_data(client: Client, project_id: int, task_ids: Sequence[str]) -> dict
     return _fields(client, project_id, task_ids, "data")
 
 
+def with_version(client: Client, project_id: int, task_ids: Sequence[str], version: str) -> set[str]:
+    """Which of the tasks have a prediction of this version."""
+    found: set[str] = set()
+    for part in _parts(task_ids, LOOKUP_SIZE):
+        mine = task_filter("id", "in_list", "List", [int(task_id) for task_id in part])
+        holding = task_filter("predictions_model_versions", "contains", "List", [version])
+        rows = client.tasks(project_id, [mine, holding], "id", page_size=LOOKUP_SIZE, include="id")
+        found.update(str(row["id"]) for row in rows)
+    return found
+
+
 def _fields(client: Client, project_id: int, task_ids: Sequence[str], name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for part in _parts(task_ids, LOOKUP_SIZE):

@@ -1,5 +1,7 @@
 """Tasks in a real Label Studio: one for each listing, whatever is killed or repeated."""
 
+from datetime import timedelta
+
 import pytest
 from sqlalchemy import delete, update
 
@@ -185,7 +187,7 @@ def test_refresh_replaces_every_older_suggestion(here: World, people: Three) -> 
     here.ask("r2", batch=BLIND_BATCH)
     send(here)
     version = here.suggest(["r0", "r1", "r2"], "Electronics / Audio / Radios")
-    done = refresh.refresh(here.workspace, utc_now())
+    done = refresh.refresh(here.workspace, utc_now(), grace_s=0)
     assert (done.model_version, done.n_predictions, done.n_old_versions, done.n_texts) == (version, 2, 1, 2)
     tasks = here.tasks()
     for ref in ("r0", "r1"):
@@ -201,10 +203,28 @@ def test_refresh_can_be_repeated(here: World) -> None:
     here.suggest(["r0"], "Home / Tools")
     here.ask("r0")
     send(here)
-    refresh.refresh(here.workspace, utc_now())
-    done = refresh.refresh(here.workspace, utc_now())
-    assert (done.n_predictions, done.n_old_versions, done.n_texts) == (1, 0, 0)
+    refresh.refresh(here.workspace, utc_now(), grace_s=0)
+    done = refresh.refresh(here.workspace, utc_now(), grace_s=0)
+    assert (done.n_predictions, done.n_old_versions, done.n_texts) == (0, 0, 0)
     assert len(here.tasks()["r0"]["predictions"]) == 1
+
+
+def test_a_page_that_was_open_during_a_refresh_can_still_be_submitted(here: World, people: Three) -> None:
+    """It names the prediction it was opened with; older versions go only after a while, by a job of their own."""
+    here.set_up()
+    here.suggest(["r0", "r1"], "Home / Tools")
+    here.ask("r0", "r1")
+    send(here)
+    open_page = people[0].next_task(here.project_id)
+    assert open_page is not None and open_page["data"]["listing_id"] == "r0"
+    version = here.suggest(["r0", "r1"], "Electronics / Audio / Radios")
+    assert refresh.refresh(here.workspace, utc_now()).n_old_versions == 0
+    people[0].submit(open_page["id"], "Home / Tools", [], task=open_page)
+    next_page = people[0].next_task(here.project_id)
+    assert next_page is not None and [one["model_version"] for one in next_page["predictions"]] == [version]
+    later = utc_now() + timedelta(seconds=refresh.GRACE_S + 1)
+    assert refresh.refresh(here.workspace, later).n_old_versions == 1
+    assert [one["model_version"] for one in here.tasks()["r1"]["predictions"]] == [version]
 
 
 @pytest.mark.parametrize("stage", ["import", "switch", "forget", "reword"])
@@ -218,16 +238,16 @@ def test_refresh_killed_anywhere_is_made_whole_by_the_next(here: World, monkeypa
     module, name = {
         "import": (refresh, "_import"),
         "switch": (project, "set_version"),
-        "forget": (refresh, "_forget"),
+        "forget": (refresh, "_retire"),
         "reword": (refresh, "_reword"),
     }[stage]
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(module, name, interrupted)
-        refresh.refresh(here.workspace, utc_now())
+        refresh.refresh(here.workspace, utc_now(), grace_s=0)
     shown = here.api.get(f"/api/projects/{here.project_id}/").json()["model_version"]
     for task in here.tasks().values():
         assert shown in [one["model_version"] for one in task["predictions"]]
-    assert refresh.refresh(here.workspace, utc_now()).model_version == version
+    assert refresh.refresh(here.workspace, utc_now(), grace_s=0).model_version == version
     for task in here.tasks().values():
         assert [one["model_version"] for one in task["predictions"]] == [version]
         assert task["data"]["suggestion_text"].startswith("Electronics / Audio / Radios")
