@@ -102,7 +102,8 @@ def _empty(url: str, admin_url: str) -> None:
         if filled:
             tables = ", ".join(f'"{name}"' for name in filled)
             connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
-        connection.execute(text("UPDATE alembic_version SET version_num = :head"), {"head": schema.head()})
+        connection.execute(text("DELETE FROM alembic_version"))
+        connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": schema.head()})
 
 
 def _migrate(url: str) -> None:
