@@ -93,11 +93,15 @@ def behind(
         LabelRow.changed_at,
         _is_audit().label("is_audit"),
     )
-    rows = session.execute(_decided(question, *columns).where(LabelRow.listing_id.in_(ids)).order_by(LabelRow.listing_id))
+    rows = session.execute(_labelled(question, *columns).where(LabelRow.listing_id.in_(ids)).order_by(LabelRow.listing_id))
     return list(_found(question, rows))
 
 
 def _decided(question: Question, *columns: Any) -> Select[Any]:
+    return _labelled(question, *columns).where(LabelRow.source == LabelSource.MODERATORS.value)
+
+
+def _labelled(question: Question, *columns: Any) -> Select[Any]:
     asked = (ReviewItem.listing_id == LabelRow.listing_id) & (ReviewItem.question == question.value)
     return (
         select(*columns)
@@ -105,7 +109,7 @@ def _decided(question: Question, *columns: Any) -> Select[Any]:
         .join(ListingRow, ListingRow.id == LabelRow.listing_id)
         .outerjoin(Category, Category.id == ListingRow.category_id)
         .outerjoin(ReviewItem, asked)
-        .where(LabelRow.question == question.value, LabelRow.source == LabelSource.MODERATORS.value)
+        .where(LabelRow.question == question.value)
     )
 
 
@@ -119,7 +123,8 @@ def _read(question: Question, given: str | None) -> str | None:
 
 def _bears(question: Question, given: Collection[str]) -> ColumnElement[bool]:
     if question is Question.CATEGORY:
-        return Category.path.in_(given)
+        nodes = select(Category.id).where(Category.path.in_(given))
+        return LabelRow.listing_id.in_(select(ListingRow.id).where(ListingRow.category_id.in_(nodes)))
     reported = [split_violations(value) for value in given]
     texts = {dump_json(list(order)) for one in reported for order in (permutations(one) if len(one) <= MAX_ORDERS else [one])}
     return type_coerce(ListingRow.flags, SafeText).in_(texts)

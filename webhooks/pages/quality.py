@@ -107,12 +107,15 @@ def _view(session: Session, question: Question, branch: str, sample: str) -> Vie
     else:
         branch = ""
     tally = partial(ask, decisions.tally, question, known)
-    counted = keeper.get(("decisions", question), tally, version=decisions.version(session))
+    decided = decisions.version(session)
+    counted = keeper.get(("decisions", question), tally, version=decided)
     doubted = keeper.get(("doubted", question, branch), partial(ask, doubts.counts, question, known, branch), age_s=DOUBTED_AGE_S)
     version = insight_schedule.counted_at(session)
     figures: Insight | None = keeper.get(("insight",), partial(ask, insight.load), version=version, age_s=INSIGHT_AGE_S).value
     model = figures.model if figures is not None and question is Question.CATEGORY else None
-    found = matrix.of(branch, counted.value, None if model is None else model.expected)
+    expected = None if model is None else model.expected
+    made = partial(matrix.of, branch, counted.value, expected)
+    found = keeper.get(("matrix", question, branch), made, version=(decided, version, counted.at)).value
     return View(question, branch, sample, found, doubted.value, figures, counted)
 
 
