@@ -93,6 +93,7 @@ def _empty(url: str, admin_url: str) -> None:
     """Nothing of a test is left: no connection, no row, and the schema is said to be current."""
     admin = create_engine(admin_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with admin.connect() as connection:
+        connection.execute(text('ALTER DATABASE "current" ALLOW_CONNECTIONS true'))
         connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'current'"))
     emptied = create_engine(url, poolclass=NullPool)
     names = [table.name for table in Base.metadata.sorted_tables]

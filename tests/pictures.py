@@ -25,7 +25,8 @@ def take(home: Path, out: Path, *, whole: bool) -> list[str]:
     """Names of the pictures that were taken of the service over this home."""
     with served(home.parent / "pictures", f"sqlite:///{home / 'refurbish.db'}", home=home) as service, chromium() as browser:
         url = f"http://127.0.0.1:{service.port}"
-        found = Visitor(url, "engineer", pages_world.PASSWORD).pages()
+        with Visitor(url, "engineer", pages_world.PASSWORD) as visitor:
+            found = visitor.pages()
         sign_in(browser, url, "engineer", pages_world.PASSWORD)
         named = {kind.replace("/", "-").replace("-#", "-one"): path for kind, path in found.items()}
         if whole:

@@ -16,6 +16,12 @@ class Visitor:
         form = {"csrf_token": self._csrf("/login"), "name": name, "password": password}
         self.client.post("/login", data=form).raise_for_status()
 
+    def __enter__(self) -> "Visitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
     def get(self, path: str) -> httpx.Response:
         """The page at this path; an error status raises."""
         return self.client.get(path).raise_for_status()

@@ -230,8 +230,7 @@ def measure(folder: Path, url: str, n: int, n_times: int) -> None:
     schema.upgrade(db)
     fill(db, n)
     db.dispose()
-    with served(folder, url) as service:
-        visitor = Visitor(f"http://127.0.0.1:{service.port}", "admin", PASSWORD)
+    with served(folder, url) as service, Visitor(f"http://127.0.0.1:{service.port}", "admin", PASSWORD) as visitor:
         rows = [_asked(visitor, name, path, n_times) for name, path in visitor.pages().items()]
     print(f"{n:,} listings, {service.kind}, {n_times} times each after the first; bars: {BAR_MS:.0f} ms, {BAR_BYTES:,} bytes")
     print(table(rows, ("page", "first, ms", "median, ms", "p95, ms", "bytes", "bar")))

@@ -206,7 +206,7 @@ def test_a_database_that_goes_away_comes_back(hasty: Flask, workspace: Workspace
         connection.execute(text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name})
         assert _post(hasty, b"2").status_code == 503
         found = hasty.test_client().get("/readyz")
-        assert (found.status_code, hasty.test_client().get("/").status_code) == (503, 503)
+        assert (found.status_code, hasty.test_client().get("/login").status_code) == (503, 503)
         assert "refurbish_database_up 0.0" in hasty.test_client().get("/metrics").text
         connection.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
     admin.dispose()

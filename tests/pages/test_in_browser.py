@@ -39,7 +39,8 @@ def pages(browser: Any, service: Served) -> dict[str, str]:
     """One address of each kind of page that a person reaches by links; the browser is signed in."""
     url = f"http://127.0.0.1:{service.port}"
     look_at.sign_in(browser, url, "admin", pages_world.PASSWORD)
-    return Visitor(url, "admin", pages_world.PASSWORD).pages()
+    with Visitor(url, "admin", pages_world.PASSWORD) as visitor:
+        return visitor.pages()
 
 
 def test_every_page_is_accessible_light_and_steady(browser: Any, service: Served, pages: dict[str, str]) -> None:
