@@ -101,9 +101,10 @@ class Stack:
         return found | ({"labelstudio": self.labelstudio.pid} if self.labelstudio.pid else {})
 
     def where_to_click(self) -> dict[str, str]:
-        """Addresses and the login of the running stack."""
+        """Addresses of the running stack, and who may sign in there."""
+        made = self.run("user", "add", "demo", "--role", "admin")
         return {
-            "service": self.service_url,
+            "our pages": f"{self.service_url} as {made['name']} / {made['password']}",
             "label_studio": self.labelstudio.url,
             "login": f"{ADMIN_EMAIL} / {self.labelstudio.admin.password}",
         }
