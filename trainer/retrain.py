@@ -153,8 +153,8 @@ def _conclude(
     report: dict[str, Any] = plain({**about, **outcome.report, "repair": repaired})
     report["challenger"]["name"] = about["model"]
     report = runs.ended(session, begun, report, stages, now=now)
-    if settings.label_studio_url:
-        jobs.enqueue(session, "refresh", {"run_id": begun.run_id}, key="refresh", now=now)
+    if settings.label_studio_url and not verdict.passed:  # what goes live has its own
+        jobs.enqueue(session, "refresh", {}, key=f"refresh-run-{begun.run_id}", now=now)
     policy.consider(session, settings, now=now)
     return report
 

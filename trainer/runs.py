@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from curation import telemetry
 from curation.release import registry
 from curation.release.gates import Check, Verdict
-from curation.release.promotion import LIVE
 from curation.release.registry import Model
-from curation.store.workspace import Workspace, lock_state
+from curation.store.workspace import Workspace
 from trainer.config import TrainConfig
 from trainer.given import Stages
 from trainer.onnx import Artifact
@@ -36,7 +35,7 @@ class Begun:
 
 def against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:
     """Refuse if another model went live, or was rolled back to, while this one was compared with its champion."""
-    lock_state(session, LIVE)
+    registry.hold(session)
     live = registry.live(session)
     before, after = (None if model is None else model.name for model in (begun.champion, live))
     if before == after:

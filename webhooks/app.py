@@ -9,13 +9,14 @@ from uuid import uuid4
 import structlog
 from flask import Flask, Response, g, jsonify, render_template, request
 from flask.json.provider import DefaultJSONProvider
+from flask_wtf.csrf import CSRFError
 from markupsafe import Markup
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as Answer
 
 from curation import telemetry
-from curation.errors import DatabaseError
+from curation.errors import DatabaseError, InputError
 from curation.store.workspace import Workspace
 from webhooks import auth, health, media, ml, receive, service, tables
 from webhooks.api import routes as api
@@ -48,6 +49,8 @@ WORDS = {
     500: "internal error; the log has the details under this request id",
     503: "the database does not answer; try again",
 }
+STALE_FORM = "this form is out of date or was not ours; go back, load the page again, then send it"
+NO_VALUE = "the request holds a value that cannot be stored here, such as a NUL character or a number out of range; change it"
 QUIET = frozenset({"health.livez", "health.readyz", "health.metrics", "static", "media.photo"})
 
 log = telemetry.logger("web")
@@ -99,13 +102,14 @@ def create_app(workspace: Workspace) -> Flask:
     return app
 
 
-def _begin() -> None:
+def _begin() -> Response | None:
     given = request.headers.get("X-Request-Id", "")
     is_safe = 0 < len(given) <= REQUEST_ID_LIMIT and given.isascii() and given.replace("-", "").isalnum()
     g.request_id = given if is_safe else uuid4().hex
     g.started_s = time.monotonic()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+    return _error(404) if "\x00" in request.path else None  # nothing that is stored has such a name
 
 
 def _finish(answer: Response) -> Response:
@@ -145,7 +149,7 @@ def _on_http(error: HTTPException) -> Answer:
     code = error.code or 500
     if code == 401 and _wants_page() and "Authorization" not in request.headers:
         return account.to_sign_in()
-    answer = _error(code)
+    answer = _error(code, STALE_FORM if isinstance(error, CSRFError) else "")
     if code == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
     if code == 429:
@@ -156,6 +160,13 @@ def _on_http(error: HTTPException) -> Answer:
 
 
 def _on_database(error: Exception) -> Response:
+    """503; 400 for a value that no column can hold, such as a NUL character: asking again would not help."""
+    wrong = getattr(error, "orig", None)
+    if isinstance(wrong, InputError):
+        return _error(400, str(wrong))
+    if isinstance(error, DataError):
+        log.warning("value refused by the database", error=str(error))
+        return _error(400, NO_VALUE)
     log.error("database away", error=str(error))
     answer = _error(503)
     answer.headers["Retry-After"] = str(receive.RETRY_AFTER_S)
@@ -171,8 +182,8 @@ def _wants_page() -> bool:
     return "text/html" in request.headers.get("Accept", "") and not request.path.startswith(("/api/", "/hooks/", "/ml/"))
 
 
-def _error(code: int) -> Response:
-    words = WORDS.get(code, "bad request" if code < 500 else WORDS[500])
+def _error(code: int, words: str = "") -> Response:
+    words = words or WORDS.get(code, "bad request" if code < 500 else WORDS[500])
     request_id = g.get("request_id", "")
     if _wants_page():
         page = render_template("error.html", code=code, words=words, request_id=request_id)

@@ -73,5 +73,5 @@ class Model:
                 scorer = Scorer.load(files, model.onnx_sha256, model.sidecar_sha256, precision)
                 self._live = Live(newest, model.name, scorer)
                 log.info("model loaded", model=model.name, precision=scorer.precision)
-        except (RefurbishError, SQLAlchemyError) as error:
+        except (RefurbishError, SQLAlchemyError, OSError) as error:
             log.error("live model not loaded", held=held and held.name, error=str(error))

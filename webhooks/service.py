@@ -42,8 +42,8 @@ class Service:
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""
+        self.writer.close()  # first: a long count must not keep deliveries waiting
         self.keeper.close()
-        self.writer.close()
         self.writer.db.dispose()
 
 

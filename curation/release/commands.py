@@ -81,13 +81,12 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
 @console.pass_session
 def promote(session: console.Session, name: str, reason: str, by: str | None, as_json: bool) -> None:
     """Make a model version live, whatever its gate said."""
-    from curation.release import promotion, registry
+    from curation.release import registry
 
     workspace = session.workspace()
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.promote(db, name, by=by or _user(), reason=reason, now=now, files=workspace.files)
-        promotion.refresh_suggestions(db, workspace)
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live")
 
 
@@ -97,13 +96,12 @@ def promote(session: console.Session, name: str, reason: str, by: str | None, as
 @console.pass_session
 def rollback(session: console.Session, reason: str, by: str | None, as_json: bool) -> None:
     """Make the previously live model live again; twice goes back two."""
-    from curation.release import promotion, registry
+    from curation.release import registry
 
     workspace = session.workspace()
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.rollback(db, by=by or _user(), reason=reason, now=now, files=workspace.files)
-        promotion.refresh_suggestions(db, workspace)
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live again")
 
 

@@ -131,17 +131,20 @@ def file_of(workspace: Workspace, found: Export, name: str) -> tuple[Path, File]
 
 
 def delete(workspace: Workspace, export_id: int, *, by: str) -> bool:
-    """Remove its files and remember that it was there; False if that was done. Raises InputError while it is being made."""
+    """Remove its files and remember that it was there; False if that was done, but files left by a kill are removed.
+
+    Raises InputError while it is being made.
+    """
     with workspace.db.write() as session:
         found = get(session, export_id)
-        if found.state == DELETED:
-            return False
         if found.state == MAKING:
             raise InputError(f"export {export_id} is being made; wait until it is ready, then delete it")
-        row = session.get_one(ExportRow, export_id)
-        row.state, row.error = DELETED, f"deleted by {by}"
+        is_first = found.state != DELETED
+        if is_first:
+            row = session.get_one(ExportRow, export_id)
+            row.state, row.error = DELETED, f"deleted by {by}"
     clear(workspace, export_id)
-    return True
+    return is_first
 
 
 def kept_changes(workspace: Workspace, export_id: int, *, limit: int = CHANGES_KEPT) -> Iterator[Change]:

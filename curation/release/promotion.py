@@ -6,11 +6,7 @@ from sqlalchemy.orm import Session
 
 from curation.errors import InputError
 from curation.release import registry
-from curation.store import jobs
-from curation.store.workspace import Workspace, lock_state
-
-LIVE = "release.live"
-"""The lock under which the live model is compared and changed."""
+from curation.store.workspace import Workspace
 
 REASON_LIMIT = 500
 
@@ -39,7 +35,6 @@ def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str)
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         registry.promote(session, wanted, by=by, reason=reason, now=now, files=workspace.files)
-        refresh_suggestions(session, workspace)
     return Changed(wanted, f"{wanted} is live now.")
 
 
@@ -52,12 +47,11 @@ def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Change
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         model = registry.rollback(session, by=by, reason=reason, now=now, files=workspace.files)
-        refresh_suggestions(session, workspace)
     return Changed(model.name, f"{model.name} is live again.")
 
 
 def _live(session: Session) -> str | None:
-    lock_state(session, LIVE)
+    registry.hold(session)
     found = registry.live(session)
     return None if found is None else found.name
 
@@ -77,9 +71,3 @@ def _checked(reason: str) -> str:
     if "\x00" in reason:
         raise InputError("a reason cannot hold a NUL character; remove it")
     return reason
-
-
-def refresh_suggestions(session: Session, workspace: Workspace) -> None:
-    """Moderators must not go on seeing the suggestions from before: with Label Studio connected, enqueue their renewal."""
-    if workspace.settings.label_studio_url:
-        jobs.enqueue(session, "refresh", {}, key="refresh", now=workspace.db.now(session))

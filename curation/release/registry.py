@@ -200,7 +200,7 @@ def releases(session: Session, *, limit: int = 50, model: str | None = None, bef
 
 def promote(session: Session, name: str, *, by: str, reason: str, now: datetime, files: FileStore | None = None) -> Model:
     """Make a model live. With `files`, one whose artifacts are missing is refused (NotFoundError)."""
-    _lock(session, Release)
+    hold(session)
     model = by_name(session, name)
     _require_artifacts(model, files)
     _append(session, model, "promote", by=by, reason=reason, now=now)
@@ -209,7 +209,7 @@ def promote(session: Session, name: str, *, by: str, reason: str, now: datetime,
 
 def rollback(session: Session, *, by: str, reason: str, now: datetime, files: FileStore | None = None) -> Model:
     """Make the previously live model live again; twice goes back two. Raises InputError if there is none."""
-    _lock(session, Release)
+    hold(session)
     past = _promoted(session)
     if len(past) < 2:
         state = "only one model was ever live" if past else "no model was ever live"
@@ -250,10 +250,11 @@ def _promoted(session: Session) -> list[int]:
 def _append(session: Session, model: Model, action: str, *, by: str, reason: str, now: datetime) -> None:
     if not by.strip() or not reason.strip():
         raise InputError(f"a {action} needs who does it and why; got by={shorten(by)}, reason={shorten(reason)}")
-    session.add(Release(model_version_id=model.id, action=action, reason=reason, by=by[:120], at=now))
+    row = Release(model_version_id=model.id, action=action, reason=reason, by=by[:120], at=now)
+    session.add(row)
     session.flush()
-    if get_state(session, PROJECT) is not None:
-        enqueue(session, REFRESH, {}, key=REFRESH, now=now)
+    if get_state(session, PROJECT) is not None:  # a key of its own: a refresh under way shows what was live before
+        enqueue(session, REFRESH, {}, key=f"{REFRESH}-{row.id}", now=now)
 
 
 def _require_artifacts(model: Model, files: FileStore | None) -> None:
@@ -267,6 +268,11 @@ def _require_artifacts(model: Model, files: FileStore | None) -> None:
         raise NotFoundError(
             f"model {model.name} cannot go live: {' and '.join(missing)} not in {files.root}; restore from a backup"
         )
+
+
+def hold(session: Session) -> None:
+    """Nobody else changes what is live until the transaction ends."""
+    _lock(session, Release)
 
 
 def _lock(session: Session, table: type[Base]) -> None:

@@ -233,6 +233,7 @@ def test_a_body_too_large(light: FlaskClient, path: str, n_bytes: int) -> None:
         ("cursor=%00", "cursor"),
         ("cursor=" + "A" * 5000, "cursor"),
         ("cursor=WyJydW5zIiw1XQ", "cursor"),
+        ("cursor=WyJzdXNwZWN0czpjYXRlZ29yeSIsMjE0NzQ4MzY0OF0", "cursor"),
         ("question=price", "question"),
         ("offset=5", "offset"),
     ],
@@ -242,6 +243,14 @@ def test_wrong_arguments(light: FlaskClient, arguments: str, field: str) -> None
     found = light.get(f"/api/v1/suspects?{arguments}")
     assert found.status_code == 400 and field in errors(found)
     assert checked(found, "/api/v1/suspects")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("listings/a%00b", 404), ("labels?ref=%00", 400), ("reports?ref=%00", 400), ("reports?reason=%00", 400)]
+)
+def test_text_that_no_database_holds(client: FlaskClient, path: str, status: int) -> None:
+    """It is refused, on both databases alike; the answer is never that the database is away."""
+    assert client.get(f"/api/v1/{path}").status_code == status
 
 
 def test_an_argument_given_twice(light: FlaskClient) -> None:

@@ -154,6 +154,18 @@ def test_a_promotion_and_a_rollback_are_seen(workspace: Workspace) -> None:
     assert third is not None and third.name == "det-0002"
 
 
+def test_a_model_file_that_cannot_be_read_is_no_model(sqlite_workspace: Workspace) -> None:
+    """As when it is gone: the service goes on, and the log says why."""
+    released(sqlite_workspace)
+    with sqlite_workspace.db.read() as session:
+        model = registry.live(session)
+    assert model is not None
+    file = sqlite_workspace.files.path(model.sidecar_sha256, ".json")
+    file.unlink()
+    file.mkdir()
+    assert Model(sqlite_workspace).live() is None
+
+
 def test_suggestions_follow_what_goes_live_once_label_studio_is_set_up(workspace: Workspace) -> None:
     """Also when somebody promotes or rolls back by hand; before that nobody sees a suggestion."""
     released(workspace)

@@ -1,6 +1,7 @@
 """`/quality`: the noise matrix, the listings behind its cells, and what the worker counts for it."""
 
 import re
+import threading
 from datetime import datetime
 
 import pytest
@@ -19,6 +20,8 @@ from curation.worker import Worker
 from tests import builders, review_world
 from tests.page_client import EVIL, as_role, faults
 from tests.review_world import PATHS
+from webhooks import kept, service
+from webhooks.pages import quality
 
 GARDEN, LAMPS, BALLS, BIKES = PATHS
 
@@ -252,6 +255,32 @@ def test_what_no_form_of_ours_sends_is_refused(client: FlaskClient, query: str) 
 def test_unknown_branches_and_keys(client: FlaskClient, path: str, status: int) -> None:
     """404 for a branch that is not there, 400 for a key that cannot be."""
     assert client.get(path).status_code == status
+
+
+@pytest.mark.parametrize("query", ["endpoint=x", "_method=POST", "_scheme=javascript&_external=1"])
+def test_arguments_of_no_form_stay_arguments(client: FlaskClient, workspace: Workspace, query: str) -> None:
+    """They steer no link of the page, whatever their names mean to those who build addresses."""
+    _decided(workspace)
+    answer = client.get(f"/quality?branch=Home&{query}")
+    assert answer.status_code == 200 and faults(answer.text) == []
+
+
+def test_names_are_counted_in_a_session_of_their_own(
+    app: Flask, client: FlaskClient, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be counted behind the answer, when the request's own session is over: no connection stays open."""
+    used, gate, names = [], threading.Event(), branches.names
+    monkeypatch.setattr(kept, "QUICK_S", -1.0)
+    monkeypatch.setattr(quality, "NAMES_AGE_S", 0.0)
+    monkeypatch.setattr(kept, "REST", 0)
+    monkeypatch.setattr(branches, "names", lambda session: (used.append(session), gate.wait(), names(session))[2])
+    gate.set()
+    client.get("/quality")
+    gate.clear()
+    assert client.get("/quality").status_code == 200
+    gate.set()
+    service.of(app).keeper.close()
+    assert len(used) == 2 and workspace.db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 def test_moderators_see_no_figures_of_people(app: Flask, workspace: Workspace, now: datetime) -> None:

@@ -79,4 +79,5 @@ def test_pages_go_back_in_time(page: FlaskClient, workspace: Workspace) -> None:
     assert "x094" in page.get(found[1]).text and "x119" not in page.get(found[1]).text
     chosen = page.get("/reports?reason=other").text
     assert "x119" in chosen and "x118" not in chosen and "reason=other" in chosen
-    assert [page.get(f"/reports?before={wrong}").status_code for wrong in ("x", "-1", "9" * 30)] == [404] * 3
+    assert page.get("/reports?reason=%00").status_code == 400
+    assert [page.get(f"/reports?before={wrong}").status_code for wrong in ("x", "-1", "2147483648", "9" * 30)] == [404] * 4

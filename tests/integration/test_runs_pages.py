@@ -17,7 +17,7 @@ from curation.release.genotype import Genotype
 from curation.store import jobs, people, tokens
 from curation.store.people import Role
 from curation.store.tables import Release
-from curation.store.workspace import Workspace
+from curation.store.workspace import Workspace, set_state
 from webhooks import service
 from webhooks.app import create_app
 
@@ -274,14 +274,31 @@ def test_two_at_once_are_one_after_the_other(workspace: Workspace, now: datetime
 
 
 def test_after_a_change_suggestions_are_made_anew(workspace: Workspace, now: datetime) -> None:
-    """With Label Studio connected a refresh is enqueued in the same transaction; without it nothing is."""
+    """With Label Studio set up a refresh is enqueued in the same transaction, also while one is under way; without it none."""
     names = add_models(workspace, now)
     promotion.promote(workspace, names[1], seen=names[0], by="ada", reason="x")
-    settings = workspace.settings.model_copy(update={"label_studio_url": "http://ls.example"})
-    connected = Workspace(settings, workspace.db, workspace.files, workspace.media)
-    promotion.rollback(connected, seen=names[1], by="ada", reason="x")
+    with workspace.db.write() as session:
+        set_state(session, registry.PROJECT, {"id": 1, "url": "http://ls.example/projects/1"}, now=now)
+    promotion.rollback(workspace, seen=names[1], by="ada", reason="x")
+    with workspace.db.write() as session:
+        assert jobs.claim(session, worker="w", now=workspace.db.now(session), lease_s=60) is not None
+    promotion.promote(workspace, names[1], seen=names[0], by="ada", reason="x")
     with workspace.db.read() as session:
-        assert [job.kind for job in jobs.newest(session)] == ["refresh"]
+        assert [(job.kind, job.state) for job in jobs.newest(session)] == [("refresh", "todo"), ("refresh", "doing")]
+
+
+def test_a_run_that_promotes_meanwhile_comes_first(workspace: Workspace, now: datetime) -> None:
+    """What a page saw is compared only once nobody else is changing it, be it a run or the command line."""
+    first, second, third = add_models(workspace, now)
+    found = []
+    page = threading.Thread(target=lambda: found.append(promotion.promote(workspace, third, seen=first, by="ada", reason="x")))
+    with workspace.db.write() as session:
+        registry.promote(session, second, by="a run", reason="gate", now=now)
+        page.start()
+        page.join(0.3)
+        assert page.is_alive()
+    page.join()
+    assert found[0].is_overtaken and found[0].live == second
 
 
 def test_the_forms_of_a_browser(light: FlaskClient, now: datetime) -> None:

@@ -101,8 +101,13 @@ def test_a_form_of_another_site_changes_nothing(light: FlaskClient, token: str |
     """Without the token of our own form a post with the cookie is refused."""
     _sign_in(light)
     answer = light.post("/account", data={"old": PASSWORD, "new": "another password"} | ({"csrf_token": token} if token else {}))
-    assert answer.status_code == 400
+    assert answer.status_code == 400 and "load the page again" in answer.json["error"]
     assert light.post("/login", data={"name": "ada", "password": PASSWORD}).status_code == 400
+
+
+def test_a_name_that_nobody_can_have_is_refused(browser: FlaskClient) -> None:
+    """A NUL character in it: SQLite knows nobody of that name, PostgreSQL cannot be asked."""
+    assert _sign_in(browser, name="a\x00da") in (400, 401)
 
 
 def test_a_new_password_signs_out_everywhere(browser: FlaskClient, app: Flask) -> None:

@@ -9,6 +9,9 @@ from curation.labelstudio import strictjson
 LIMIT = 200
 """Longest cursor that is read."""
 
+MAX_KEY = 2**31 - 1
+"""Of a row, in PostgreSQL."""
+
 
 def write(kind: str, key: int) -> str:
     """The place after `key` in the list `kind`."""
@@ -32,7 +35,7 @@ def read(kind: str, cursor: str | None) -> int | None:
         or len(found) != 2
         or found[0] != kind
         or type(found[1]) is not int
-        or not 0 <= found[1] < 2**63
+        or not 0 <= found[1] <= MAX_KEY
     ):
         raise wrong
     return found[1]

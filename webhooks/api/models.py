@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 MAX_LIMIT = 1000
 MAX_REFS = 100
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-Ref = Annotated[str, Field(min_length=1, max_length=200)]
+NO_NUL = r"^[^\x00]*$"
+Ref = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class Given(BaseModel):
@@ -98,7 +99,7 @@ class ReportsQuery(Page):
     """Which reports."""
 
     ref: Ref | None = None
-    reason: str | None = Field(None, max_length=200)
+    reason: str | None = Field(None, max_length=200, pattern=NO_NUL)
 
 
 class ReleaseRequest(Given):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from flask import Blueprint, abort, flash, redirect, request, url_for
 from sqlalchemy.orm import Session
@@ -73,7 +74,7 @@ def cell() -> Any:
     given, true, outside = (arguments.text(name) for name in ("given", "true", "outside"))
     audit_only = arguments.choice("sample", SAMPLES) == "audit"
     with service.current().workspace.db.read() as session:
-        known = _names(session)
+        known = _names()
         if outside and outside not in known.present:
             abort(404)
         wanted = known.under(true) if true else None
@@ -97,7 +98,7 @@ def cell() -> Any:
 def _view(session: Session, question: Question, branch: str, sample: str) -> View:
     here = service.current()
     keeper, ask = here.keeper, partial(_fresh, here.workspace)
-    known = _names(session)
+    known = _names()
     if question is Question.CATEGORY:
         try:
             known.require(branch)
@@ -119,8 +120,10 @@ def _view(session: Session, question: Question, branch: str, sample: str) -> Vie
     return View(question, branch, sample, found, doubted.value, figures, counted)
 
 
-def _names(session: Session) -> Names:
-    return service.current().keeper.get(("names",), lambda: branches.names(session), age_s=NAMES_AGE_S).value
+def _names() -> Names:
+    here = service.current()
+    found: Names = here.keeper.get(("names",), partial(_fresh, here.workspace, branches.names), age_s=NAMES_AGE_S).value
+    return found
 
 
 def _fresh(workspace: Workspace, ask: Any, *wanted: Any) -> Any:
@@ -132,4 +135,5 @@ def _fresh(workspace: Workspace, ask: Any, *wanted: Any) -> Any:
 def _here(endpoint: str = "quality.show", **changes: Any) -> str:
     """The present address with these arguments instead."""
     kept = {name: value for name, value in request.args.items() if name not in (tables.TABLE, tables.AS)}
-    return url_for(endpoint, **{name: value for name, value in {**kept, **changes}.items() if value != ""})
+    said = {name: value for name, value in {**kept, **changes}.items() if value != ""}
+    return f"{url_for(endpoint)}{'?' if said else ''}{urlencode(said)}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, abort, render_template, request, url_for
+from flask import Blueprint, Response, render_template, request, url_for
 
 from curation.quality.track_record import Rate, TrackRecord
 from curation.review import reported
@@ -11,7 +11,7 @@ from curation.store import reports, violations
 from curation.store.people import Role
 from curation.store.reports import OTHER, Said
 from webhooks import auth, service, tables
-from webhooks.pages import listing
+from webhooks.pages import arguments, listing, told
 from webhooks.tables import Column, Table
 
 RECORD_AGE_S = 30.0
@@ -30,7 +30,7 @@ blueprint = Blueprint("reports", __name__)
 def show() -> str | Response:
     """Track records of reasons and reporters, and the newest reports."""
     workspace = service.current().workspace
-    reason, before = request.args.get("reason") or None, _before()
+    reason, before = arguments.text("reason") or None, told.before()
     with workspace.db.read() as session:
         titles = {**violations.titles(session, workspace.settings), OTHER: "Another reason"}
         found = reports.page(session, limit=PAGE_ROWS + 1, before_id=before, reason=reason)
@@ -49,16 +49,6 @@ def _record() -> TrackRecord:
             return reported.rates(session)
 
     return here.keeper.get("reports", ask, age_s=RECORD_AGE_S).value
-
-
-def _before() -> int | None:
-    """The id of the last report of the page before."""
-    given = request.args.get("before")
-    if given is None:
-        return None
-    if not (given.isascii() and given.isdigit() and len(given) < 19):
-        abort(404)
-    return int(given)
 
 
 RATES = (
