@@ -22,11 +22,12 @@ def user() -> None:
 @click.option("--ask", is_flag=True, help="Type the password instead of getting a random one.")
 @console.pass_session
 def user_add(session: console.Session, name: str, role: str, ask: bool, as_json: bool) -> None:
-    """Let a person sign in, or give them another role and password. The password is shown once."""
+    """Let a person sign in (again), or give them another role and password. The password is shown once."""
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True) if ask else people.make_password()
     workspace = session.workspace()
     with workspace.db.write() as writing:
         people.put(writing, name, Role(role), now=workspace.db.now(writing))
+        people.enable(writing, name)
         people.set_password(writing, name, password)
     address = f"{workspace.settings.service_url}/login"
     console.emit({"name": name, "role": role, "sign_in_at": address} | ({} if ask else {"password": password}), as_json=as_json)

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     webhook_wait_s: float = Field(5.0, gt=0, description="seconds a delivery waits for the database before it is answered 503")
     cors_origins: str = Field("*", description="Access-Control-Allow-Origin of photos")
     secret_key: SecretStr = Field(SecretStr(""), description="signs cookies; empty = a random one kept in `home`")
-    login_limit: str = Field("10/5 minutes", description="attempts to sign in, by name and by address")
+    login_limit: str = Field("10/5 minutes", description="attempts to sign in from one address")
     api_limit: str = Field("1200/minute", description="requests of one person or token")
 
     label_studio_url: str = ""

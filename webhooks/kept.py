@@ -19,6 +19,9 @@ QUICK_S = 0.05
 REST = 10
 """What took long to count is kept for this many times as long."""
 
+CLOSE_S = 10.0
+"""How long the end of the service waits for a count."""
+
 MAX_KEPT = 64
 
 log = telemetry.logger("kept")
@@ -70,6 +73,8 @@ class Keeper:
 
     def ahead(self, key: Hashable, ask: Callable[[], Any], *, version: Hashable = None) -> None:
         """Begin to count, before anybody wants the value; nothing if it is being counted."""
+        if self._busy_with(key).locked():
+            return
         thread = threading.Thread(target=self._behind, args=(key, ask, version), daemon=True)
         with self._lock:
             self._threads = {one for one in self._threads if one.is_alive()} | {thread}
@@ -80,7 +85,7 @@ class Keeper:
         with self._lock:
             threads = tuple(self._threads)
         for thread in threads:
-            thread.join()
+            thread.join(CLOSE_S)
 
     def _held(self, key: Hashable) -> _Entry | None:
         with self._lock:

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import Select, exists, func, select
 from sqlalchemy.orm import Session
 
+from curation.release import registry
 from curation.review import selection
 from curation.review.branches import Names, child
 from curation.review.queue import OPEN
@@ -18,7 +19,7 @@ from curation.store import jobs, search
 from curation.store.search import Found
 from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.taxonomy import chunks
-from curation.store.workspace import lock_state
+from curation.store.workspace import get_state, lock_state
 from curation.types import LabelSource, Question, Reason
 
 ASKED = "engineer"
@@ -66,6 +67,7 @@ class Asked:
     n_already: int  #: with the moderators, or decided by them
     n_similar: int  #: near-duplicates of one that is asked about
     n_left: int  #: matching ones that did not fit
+    is_connected: bool = True  #: a push will take them to Label Studio
 
 
 def page(session: Session, wanted: Filter, names: Names, *, after_rank: int = 0, limit: int = 24) -> list[Doubt]:
@@ -114,11 +116,13 @@ def ask(
             break
         batch.add(one.listing_id, one.group_key, _reasons(by, one.reasons), max(0.0, min(1.0, 1 - one.score)))
         n_looked += 1
+    is_connected = get_state(session, registry.PROJECT) is not None
     if batch.main:
         selection.open_batch(session, batch, settings, rng, now, n_again=0)
-        jobs.enqueue(session, "push", {}, key="push", now=now)
+        if is_connected:  # a key of its own: a push that is under way has read the queue already
+            jobs.enqueue(session, "push", {}, key=f"push-{now:%Y%m%dT%H%M%S%f}", now=now)
     n_sent = len(batch.main)
-    return Asked(n_sent, len(found) - len(fresh), n_looked - n_sent, len(fresh) - n_looked)
+    return Asked(n_sent, len(found) - len(fresh), n_looked - n_sent, len(fresh) - n_looked, is_connected)
 
 
 def _matching(query: Select[Any], wanted: Filter, names: Names) -> Select[Any]:

@@ -10,13 +10,15 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from curation.release import registry
 from curation.review import queue
 from curation.store import people
 from curation.store.people import Role
 from curation.store.tables import JobRow, ListingRow, ReviewItem
-from curation.store.workspace import Workspace
+from curation.store.workspace import Workspace, set_state
 from curation.types import Question
 from tests import builders, review_world
+from tests.conftest import NOW
 from tests.page_client import EVIL, TRICKS, as_role, faults
 from tests.review_world import PATHS, flagged, suspect
 
@@ -119,6 +121,8 @@ def test_pages_go_on_by_rank(client: FlaskClient, workspace: Workspace) -> None:
 def test_chosen_ones_are_sent_once(client: FlaskClient, workspace: Workspace) -> None:
     """Both questions open, with who asked and the run's reasons, a push follows; a double submit changes nothing."""
     _ranked(workspace)
+    with workspace.db.write() as session:
+        set_state(session, registry.PROJECT, {"id": 1, "url": "http://ls.example"}, now=NOW)
     form = {"which": "chosen", "listing": _ids(workspace, "r000", "r003"), "question": "category"}
     first, second = (client.post("/suspects/ask", data=form, follow_redirects=True).text for _ in range(2))
     items = _items(workspace)
@@ -241,3 +245,11 @@ def test_hostile_listings_are_inert_and_short(client: FlaskClient, workspace: Wo
     assert faults(page) == []
     csv = client.get("/suspects?table=doubted&as=csv").text
     assert "r3" in csv and "x" * 300 not in csv
+
+
+def test_without_label_studio_they_wait_and_the_page_says_so(client: FlaskClient, workspace: Workspace) -> None:
+    """The questions are open, and no job is made that could only fail."""
+    _ranked(workspace)
+    form = {"which": "chosen", "listing": _ids(workspace, "r000"), "question": "category"}
+    page = client.post("/suspects/ask", data=form, follow_redirects=True).text
+    assert "They wait until Label Studio is connected" in page and _pushes(workspace) == 0 and len(_items(workspace)) == 2

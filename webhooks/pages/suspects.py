@@ -95,6 +95,8 @@ def ask() -> Response:
 def said(asked: Asked) -> str:
     """What became of the wish, in words."""
     parts = [f"{_listings(asked.n_sent)} sent to the moderators." if asked.n_sent else "Nothing was sent."]
+    if asked.n_sent and not asked.is_connected:
+        parts.append("They wait until Label Studio is connected: refurbish labelstudio setup, then refurbish labelstudio push.")
     if asked.n_already:
         parts.append(f"{_listings(asked.n_already)} asked about or decided before.")
     if asked.n_similar:
