@@ -91,6 +91,11 @@ class Progress:
         text = f"{self.label}: {self.n:,}" + (f" of {self.total:,} ({share:.0%})" if self.total else "")
         click.echo(("\r" if self._live else "") + text, err=True, nl=not self._live)
 
+    def step(self) -> None:
+        """One more, never beyond the total: where that is an estimate the line must not claim more than all."""
+        if self.total is None or self.n < self.total:
+            self.advance()
+
     def done(self) -> None:
         if not self.quiet:
             click.echo(("\r" if self._live else "") + f"{self.label}: {self.n:,} done", err=True)

@@ -60,7 +60,9 @@ def retrain(
         training.follow_run(workspace, device)
         return
     config = training.train_config(workspace.settings, folds=folds, epochs=epochs, changes=named)
-    report = training.run(workspace, trigger=trigger, now=utc_now(), config=config, device=device)
+    progress = console.Progress("epochs of all fits", (config.n_folds + 1) * config.epochs, quiet=as_json)
+    report = training.run(workspace, trigger=trigger, now=utc_now(), config=config, device=device, watch=progress.step)
+    progress.done()
     console.emit(report, as_json=as_json, human=shown(report))
 
 

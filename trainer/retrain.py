@@ -5,7 +5,7 @@ in the worker fenced together with the job, so a run that lost its lease leaves 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -57,20 +57,37 @@ def follow_run(workspace: Workspace, device: str | None = None) -> None:
 
 
 def run(
-    workspace: Workspace, *, trigger: str, now: datetime, config: TrainConfig | None = None, device: str | None = None
+    workspace: Workspace,
+    *,
+    trigger: str,
+    now: datetime,
+    config: TrainConfig | None = None,
+    device: str | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train, judge, and release if the gate passes; the report, as stored with the run. Under `torchrun` others `follow_run`.
 
-    Raises InputError if there is nothing to train on; the run is then noted as failed.
+    `watch` is called before each epoch and each stage. Raises InputError if there is nothing to train on; the run is then
+    noted as failed.
     """
     with joined(device or workspace.settings.device) as processes:
-        return _run(workspace, trigger, now, config, device, processes)
+        return _run(workspace, trigger, now, config, device, processes, watch)
 
 
 def _run(
-    workspace: Workspace, trigger: str, now: datetime, config: TrainConfig | None, device: str | None, processes: Processes
+    workspace: Workspace,
+    trigger: str,
+    now: datetime,
+    config: TrainConfig | None,
+    device: str | None,
+    processes: Processes,
+    watch: Callable[[], None],
 ) -> dict[str, Any]:
-    begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(lambda: False)
+    def never_lost() -> bool:
+        watch()
+        return False
+
+    begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(never_lost)
     try:
         processes.told((begun.snapshot_sha256, begun.config.to_json(), begun.device.type))
         outcome = _detected(workspace, begun, stages, processes)

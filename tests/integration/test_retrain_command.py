@@ -65,3 +65,10 @@ def test_report_for_people_and_for_programs(sqlite_workspace: Workspace) -> None
     )
     report = json.loads(run(sqlite_workspace, "retrain", "--epochs", "1", "--folds", "2", "--json").stdout)
     assert report["state"] == "refused" and report["champion"]["name"] == "det-0001" and report["seconds"]["total"] > 0
+
+
+def test_a_run_tells_how_far_it_is(sqlite_workspace: Workspace) -> None:
+    """Lines of a tenth each on stderr."""
+    catalog(sqlite_workspace, 60)
+    told = run(sqlite_workspace, "retrain", "--folds", "2", "--epochs", "2").stderr
+    assert "epochs of all fits: 3 of 6 (50%)" in told and "epochs of all fits: 6 done" in told
