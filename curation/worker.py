@@ -161,6 +161,9 @@ class Worker:
             jobs.bury_lost(session, now=now)
             jobs.prune(session, before=now - PRUNE_AFTER)
         schedule(self.workspace)
+        if insight_schedule.JOB in self.kinds:  # else it might wait for a worker that nobody started
+            with self.workspace.db.write() as session:
+                insight_schedule.consider(session, now=self.workspace.db.now(session))
 
 
 def handler(kind: str) -> Handler:
@@ -171,10 +174,8 @@ def handler(kind: str) -> Handler:
 
 
 def schedule(workspace: Workspace) -> None:
-    """Enqueue what is due by the clock: figures for the pages, reconciliation with Label Studio."""
+    """Enqueue what is due by the clock: reconciliation with Label Studio."""
     settings = workspace.settings
-    with workspace.db.write() as session:
-        insight_schedule.consider(session, now=workspace.db.now(session))
     if not settings.label_studio_url:
         return
     with workspace.db.write() as session:

@@ -15,7 +15,7 @@ import httpx
 
 from tests.labelstudio_server import ADMIN_EMAIL, LabelStudioServer, free_port
 
-LIGHT_KINDS = "ingest,consensus,reconcile,push,refresh"
+LIGHT_KINDS = "ingest,consensus,reconcile,push,refresh,insight,export"
 STOP_PATIENCE_S = 15.0
 
 
