@@ -27,6 +27,9 @@ BLIND_BATCH = "blind"
 HARD_BATCH = "hard"
 """`ReviewItem.batch` of a question that several moderators skipped: it is for somebody with experience."""
 
+OPEN = ("waiting", "pushed", "tie")
+"""States of a review item that moderators have not decided."""
+
 SMALL_IMAGE_SUFFIX = ".small.jpg"
 
 

@@ -10,11 +10,12 @@ from curation.errors import ConfigError, LabelStudioError
 from curation.labelstudio import backend, hook, labelconfig
 from curation.labelstudio.client import ONCE, Client, NotThere
 from curation.labelstudio.payloads import source_of
+from curation.release import registry
 from curation.review import suggestions
 from curation.store import taxonomy, violations
 from curation.store.workspace import Workspace, get_state, set_state
 
-STATE = "labelstudio.project"
+STATE = registry.PROJECT
 
 FIXED = {
     "description": "Listings whose label is doubted. Tasks, suggestions and this page are kept by Refurbish.",

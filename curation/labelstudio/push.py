@@ -23,12 +23,11 @@ from curation.store import jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
 from curation.store.workspace import Workspace
-from curation.types import TasksDeleted, TaskSeen
+from curation.types import OPEN, TasksDeleted, TaskSeen
 
 CHUNK = 500
 VIA = "push"
 BUSY_DELAY_S = 30.0
-ACTIVE = ("waiting", "pushed", "tie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +206,7 @@ class _Push:
 
 def _withdrawn(session: Session, source: str) -> dict[int, str]:
     """Listing id → task id where all questions were withdrawn after the task was pushed."""
-    active = select(ReviewItem.listing_id).where(ReviewItem.state.in_(ACTIVE))
+    active = select(ReviewItem.listing_id).where(ReviewItem.state.in_(OPEN))
     rows = session.execute(
         select(ReviewItem.listing_id, TaskRow.task_id)
         .join(ListingRow, ListingRow.id == ReviewItem.listing_id)

@@ -19,6 +19,7 @@ from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
 from curation.store.taxonomy import chunks
 from curation.store.workspace import Workspace, get_state, set_state
+from curation.types import OPEN
 
 GRACE_S = 3600.0
 """How long a page may stay open over a change of version and still be submitted."""
@@ -110,7 +111,7 @@ def _undecided(session: Session, source: str) -> dict[str, int]:
         select(TaskRow.task_id, ReviewItem.listing_id)
         .join(ListingRow, ListingRow.ref == TaskRow.listing_ref)
         .join(ReviewItem, ReviewItem.listing_id == ListingRow.id)
-        .where(TaskRow.source == source, TaskRow.is_deleted.is_(False), ReviewItem.state.in_(queue.OPEN))
+        .where(TaskRow.source == source, TaskRow.is_deleted.is_(False), ReviewItem.state.in_(OPEN))
         .distinct()
     )
     return {row.task_id: row.listing_id for row in rows}

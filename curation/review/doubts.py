@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from curation.release import registry
 from curation.review import selection
 from curation.review.branches import Names, child
-from curation.review.queue import OPEN
 from curation.review.selection import Batch
 from curation.settings import Settings
 from curation.store import jobs, search
@@ -20,7 +19,7 @@ from curation.store.search import Found
 from curation.store.tables import LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.taxonomy import chunks
 from curation.store.workspace import get_state, lock_state
-from curation.types import LabelSource, Question, Reason
+from curation.types import OPEN, LabelSource, Question, Reason
 
 ASKED = "engineer"
 """Reason code of what an engineer asked for."""

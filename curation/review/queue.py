@@ -16,9 +16,8 @@ from curation.review.suggestions import Suggestion
 from curation.store import annotations, listings
 from curation.store.tables import AnnotationRow, LabelRow, ListingRow, ReviewItem, SuspectRow
 from curation.store.taxonomy import chunks
-from curation.types import BLIND_BATCH, HARD_BATCH, LabelSource, Listing, Question, Reason, Vote
+from curation.types import BLIND_BATCH, HARD_BATCH, OPEN, LabelSource, Listing, Question, Reason, Vote
 
-OPEN = ("waiting", "pushed", "tie")
 SKIPS_TO_NOTE = 2
 """This many people skipping says that the listing is hard, not that they were busy."""
 

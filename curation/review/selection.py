@@ -18,13 +18,12 @@ from curation.release.splits import split_of
 from curation.review import likely_errors, opinions, queue, reported, suggestions, suspects
 from curation.review.likely_errors import Likely
 from curation.review.opinions import Opinions
-from curation.review.queue import OPEN
 from curation.review.repair_evidence import DRAW
 from curation.review.suggestions import Suggestion
 from curation.settings import Settings
 from curation.store.tables import LabelRow, ListingRow, ReviewItem
 from curation.store.workspace import Workspace
-from curation.types import BLIND_BATCH, LabelSource, Question, Reason, Split, Suspect
+from curation.types import BLIND_BATCH, OPEN, LabelSource, Question, Reason, Split, Suspect
 
 SURPLUS = 10
 """Doubted listings that are compared, for each that is chosen."""

@@ -18,6 +18,9 @@ from curation.errors import ConfigError, DatabaseError, InputError, shorten
 
 T = TypeVar("T")
 
+MAX_ID = 2**31 - 1
+"""The largest id of a row that PostgreSQL can hold."""
+
 BUSY_TIMEOUT_S = 30
 RETRIES = 3
 AWAY = (OperationalError, InternalError)

@@ -20,7 +20,7 @@ from curation.store.db import Database
 from curation.store.service_tables import User
 from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
 from curation.store.workspace import Workspace, get_state, utc_now
-from curation.types import HARD_BATCH
+from curation.types import HARD_BATCH, OPEN
 
 DRIFT_KEY = "labelstudio.drift"
 DISK_FREE_BYTES = 1 << 30
@@ -78,7 +78,7 @@ def counts(session: Session, *, now: datetime | None = None) -> Counts:
 
 
 def _n_hard(session: Session) -> int:
-    mine = (ReviewItem.batch == HARD_BATCH, ReviewItem.state.in_(("waiting", "pushed", "tie")))
+    mine = (ReviewItem.batch == HARD_BATCH, ReviewItem.state.in_(OPEN))
     return session.execute(select(func.count()).select_from(ReviewItem).where(*mine)).scalar_one()
 
 

@@ -9,12 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from curation.store.tables import LabelHistory, LabelRow, ListingRow, ReviewItem
+from curation.types import OPEN
 
 SETTLED = timedelta(seconds=10)
 """A change is told when it is that old: others that began earlier and end later would be passed over else."""
-
-OPEN = ("waiting", "pushed", "tie")
-"""States of a question that moderators have not decided."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,10 @@ import binascii
 
 from curation.errors import InputError, RowError, shorten
 from curation.labelstudio import strictjson
+from curation.store.db import MAX_ID
 
 LIMIT = 200
 """Longest cursor that is read."""
-
-MAX_KEY = 2**31 - 1
-"""Of a row, in PostgreSQL."""
 
 
 def write(kind: str, key: int) -> str:
@@ -35,7 +33,7 @@ def read(kind: str, cursor: str | None) -> int | None:
         or len(found) != 2
         or found[0] != kind
         or type(found[1]) is not int
-        or not 0 <= found[1] <= MAX_KEY
+        or not 0 <= found[1] <= MAX_ID
     ):
         raise wrong
     return found[1]

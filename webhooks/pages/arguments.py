@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from flask import abort, request
 
+from curation.store.db import MAX_ID
+
 TEXT_LIMIT = 1000
 """Characters of a category's path, a ref or words to search for."""
-
-MAX_ID = 2**31 - 1
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -35,18 +35,20 @@ def choice(name: str, among: Sequence[Choice]) -> Choice:
 
 def whole(name: str) -> int:
     """A number from 0 to 2,147,483,647; 0 if it is not there."""
-    value = request.values.get(name, "") or "0"
-    if not (value.isascii() and value.isdecimal() and len(value) <= 10 and int(value) <= MAX_ID):
-        abort(400)
-    return int(value)
+    found = number(request.values.get(name, "") or "0")
+    return abort(400) if found is None else found
 
 
 def ids(name: str) -> list[int]:
     """Numbers of database rows, as checkboxes send them."""
-    values = request.form.getlist(name)
-    if not all(value.isascii() and value.isdecimal() and len(value) <= 10 and int(value) <= MAX_ID for value in values):
-        abort(400)
-    return [int(value) for value in values]
+    found = [number(value) for value in request.form.getlist(name)]
+    return [abort(400) if one is None else one for one in found]
+
+
+def number(value: str) -> int | None:
+    """What these digits stand for, up to the largest id of a row; None for anything else."""
+    is_number = value.isascii() and value.isdecimal() and len(value) <= 10 and int(value) <= MAX_ID
+    return int(value) if is_number else None
 
 
 def share(name: str) -> float:

@@ -6,8 +6,8 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify
 
 from curation import __version__
+from curation.release import registry, trends
 from curation.release import status as release_status
-from curation.release import trends
 from curation.store import jobs
 from curation.store.people import Role
 from curation.store.workspace import Workspace, get_state, utc_now
@@ -15,7 +15,6 @@ from curation.types import LabelSource, Question
 from webhooks import auth, service, tables
 from webhooks.pages import overview_tables
 
-PROJECT_KEY = "labelstudio.project"
 STATES = {
     "review": ("waiting", "pushed", "tie", "decided", "withdrawn"),
     "inbox": ("received", "applied", "ignored", "quarantined"),
@@ -79,7 +78,7 @@ def count_ahead(here: service.Service) -> None:
 def _standing(workspace: Workspace) -> dict[str, Any]:
     with workspace.db.read() as session:
         found = release_status.gather(session, workspace.settings, now=workspace.db.now(session))
-        project = get_state(session, PROJECT_KEY) or {}
+        project = get_state(session, registry.PROJECT) or {}
     return found | {"at": utc_now(), "label_studio": _http(project.get("url") or workspace.settings.label_studio_url)}
 
 

@@ -4,9 +4,10 @@ from typing import NoReturn
 
 from flask import Response, abort, g, jsonify, render_template, request
 
+from curation.store.db import MAX_ID
+from webhooks.pages import arguments
+
 TITLES = {400: "That cannot be done", 404: "Not found", 409: "Something else came first"}
-MAX_ID = 2**31 - 1
-"""Of a row, in PostgreSQL."""
 
 
 def stop(code: int, words: str) -> NoReturn:
@@ -24,9 +25,7 @@ def before() -> int | None:
     given = request.args.get("before")
     if given is None:
         return None
-    if not (given.isascii() and given.isdigit() and len(given) <= 10 and 0 < int(given) <= MAX_ID):
-        stop(404, "There is no page with that address; go back to the newest rows.")
-    return int(given)
+    return arguments.number(given) or stop(404, "There is no page with that address; go back to the newest rows.")
 
 
 def known_id(given: int, what: str) -> int:
