@@ -1,7 +1,7 @@
 """The verified listings that are most like one that is asked about, by the live model's embedding.
 
-Vectors of verified listings are kept in one file for each model and added to as moderators decide more. Memory is that of
-the newest 20,000 verified listings' vectors, however many there are.
+Vectors of verified listings are kept in one file for each model, by listing and content, and added to as moderators decide more.
+Memory is that of the newest 20,000 verified listings' vectors, however many there are.
 """
 
 from collections import Counter
@@ -53,8 +53,14 @@ class Near:
 @dataclass(frozen=True, slots=True)
 class _Verified:
     ref: str
+    content_sha256: str
     category: str
     photo_sha256: str | None
+
+    @property
+    def key(self) -> str:
+        """Names the vector: a listing that changes is embedded anew."""
+        return f"{self.content_sha256[:16]} {self.ref}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +90,13 @@ def atlas(workspace: Workspace, scorer: Scorer) -> Atlas:
         verified = _verified(session)
     file = workspace.settings.home / FOLDER / f"{scorer.sidecar['onnx_sha256'][:16]}.parquet"
     held = _kept(file)
-    missing = [one.ref for one in verified if one.ref not in held]
+    missing = [one for one in verified if one.key not in held]
     for part in chunks(missing, PAGE):
-        with workspace.db.read() as session:
-            found = listings.load(session, refs=part)
-        made = embeddings.embedded(scorer, found, workspace.media)
-        held |= dict(zip(made.refs, embeddings.unit(made.vectors), strict=True))
-    there = [one for one in verified if one.ref in held]
-    vectors = np.stack([held[one.ref] for one in there]) if there else np.zeros((0, 1), np.float32)
+        held |= _embedded(workspace, scorer, part)
+    there = [one for one in verified if one.key in held]
+    vectors = np.stack([held[one.key] for one in there]) if there else np.zeros((0, 1), np.float32)
     if missing:
-        _keep(file, [one.ref for one in there], vectors)
+        _keep(file, [one.key for one in there], vectors)
     return Atlas(tuple(there), vectors)
 
 
@@ -115,7 +118,7 @@ def _verified(session: Session) -> list[_Verified]:
     """The newest first."""
     renames = renamed_paths(session)
     rows = session.execute(
-        select(ListingRow.ref, ListingRow.group_key, ListingRow.images, LabelRow.value)
+        select(ListingRow.ref, ListingRow.group_key, ListingRow.content_sha256, ListingRow.images, LabelRow.value)
         .join(LabelRow, LabelRow.listing_id == ListingRow.id)
         .where(LabelRow.question == Question.CATEGORY.value, LabelRow.source == LabelSource.MODERATORS.value)
         .order_by(LabelRow.changed_at.desc(), LabelRow.id.desc())
@@ -124,25 +127,34 @@ def _verified(session: Session) -> list[_Verified]:
     found: dict[str, _Verified] = {}
     for row in rows:
         photo = row.images[0]["sha256"] if row.images else None
-        found.setdefault(row.group_key, _Verified(row.ref, renames.get(row.value, row.value), photo))
+        found.setdefault(row.group_key, _Verified(row.ref, row.content_sha256, renames.get(row.value, row.value), photo))
     return list(found.values())
 
 
+def _embedded(workspace: Workspace, scorer: Scorer, verified: Sequence[_Verified]) -> dict[str, NDArray[np.float32]]:
+    """Key → vector."""
+    with workspace.db.read() as session:
+        found = listings.load(session, refs=[one.ref for one in verified])
+    made = embeddings.embedded(scorer, found, workspace.media)
+    keys = {one.ref: one.key for one in verified}
+    return {keys[ref]: vector for ref, vector in zip(made.refs, embeddings.unit(made.vectors), strict=True)}
+
+
 def _kept(file: Path) -> dict[str, NDArray[np.float32]]:
-    """Ref → vector, as kept by an earlier look; nothing where there is no file, or none that can be read."""
+    """Key → vector, as kept by an earlier look; nothing where there is no file, or none that can be read."""
     if not file.is_file():
         return {}
     try:
-        return _by_ref(embeddings.read(file))
+        return _by_key(embeddings.read(file))
     except InputError as error:
         log.warning("neighbours are embedded anew", error=str(error))
         return {}
 
 
-def _by_ref(parts: Iterable[Embedded]) -> dict[str, NDArray[np.float32]]:
-    return {ref: vector for part in parts for ref, vector in zip(part.refs, part.vectors, strict=True)}
+def _by_key(parts: Iterable[Embedded]) -> dict[str, NDArray[np.float32]]:
+    return {key: vector for part in parts for key, vector in zip(part.refs, part.vectors, strict=True)}
 
 
-def _keep(file: Path, refs: Sequence[str], vectors: NDArray[np.float32]) -> None:
+def _keep(file: Path, keys: Sequence[str], vectors: NDArray[np.float32]) -> None:
     with embeddings.Writer(file, file.stem) as out:
-        out.write(Embedded(tuple(refs), vectors), ["verified"] * len(refs))
+        out.write(Embedded(tuple(keys), vectors), ["verified"] * len(keys))

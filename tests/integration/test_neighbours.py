@@ -85,25 +85,43 @@ def test_a_blind_task_shows_none_of_it(verified: Workspace) -> None:
     assert tasks.predicted(shown, "v") == {"model_version": "v", "score": 0.5, "result": []}
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Fills with the refs that are embedded from now on."""
+    seen: list[str] = []
+    original = neighbours.embeddings.embedded
+
+    def watching(scorer: Any, found: Sequence[Any], media: Any) -> Any:
+        seen.extend(one.ref for one in found)
+        return original(scorer, found, media)
+
+    monkeypatch.setattr(neighbours.embeddings, "embedded", watching)
+    return seen
+
+
 def test_vectors_are_kept_and_added_to(verified: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second look embeds only what moderators decided since."""
     scorer = scorer_of(verified)
     first = neighbours.atlas(verified, scorer)
     review_world.answer_all(verified, [("r1", "Home / Lamps", "anna")])
-    seen: list[str] = []
-    original = neighbours.embeddings.embedded
-
-    def counting(scorer: Any, found: Sequence[Any], media: Any) -> Any:
-        seen.extend(one.ref for one in found)
-        return original(scorer, found, media)
-
-    monkeypatch.setattr(neighbours.embeddings, "embedded", counting)
+    seen = watched(monkeypatch)
     second = neighbours.atlas(verified, scorer)
     assert seen == ["r1"] and len(second.verified) == len(first.verified) + 1
     assert np.allclose(np.linalg.norm(second.vectors, axis=1), 1, atol=1e-2)
     (file,) = (verified.settings.home / neighbours.FOLDER).iterdir()
     file.write_bytes(b"not a table")
     assert len(neighbours.atlas(verified, scorer).verified) == len(second.verified)
+
+
+def test_a_listing_that_changed_is_embedded_anew(verified: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only that one; its old vector is forgotten."""
+    scorer = scorer_of(verified)
+    first = neighbours.atlas(verified, scorer)
+    add(verified, record("v2", title="a lamp instead", category=PATH))
+    seen = watched(monkeypatch)
+    second = neighbours.atlas(verified, scorer)
+    where = [one.ref for one in second.verified].index("v2")
+    assert seen == ["v2"] and len(second.verified) == len(first.verified)
+    assert not np.allclose(second.vectors[where], first.vectors[where], atol=1e-2)
 
 
 def test_one_of_each_near_duplicate_group_counts(workspace: Workspace) -> None:
