@@ -1,11 +1,12 @@
 """`refurbish`: a lazy table of commands. Together with `worker.py` the only place that knows all floors."""
 
 import importlib
+import os
 from pathlib import Path
 
 import click
 
-from curation import __version__
+from curation import __version__, crash
 from curation.console import Session
 from curation.errors import RefurbishError
 
@@ -83,6 +84,7 @@ class LazyGroup(click.Group):
 @click.pass_context
 def main(ctx: click.Context, config: Path | None, home: Path | None, database_url: str | None, debug: bool) -> None:
     """Turn noisy seller labels into a clean dataset and a fresh detector."""
+    crash.arm(os.environ)
     ctx.obj = Session(config, {"home": home, "database_url": database_url})
 
 

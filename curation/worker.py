@@ -19,10 +19,10 @@ import click
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from curation import console, telemetry
+from curation import console, crash, telemetry
 from curation.errors import DatabaseError, RefurbishError, StaleLease
 from curation.review import insight_schedule
-from curation.store import jobs
+from curation.store import db, jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import ReviewItem
 from curation.store.workspace import Workspace, get_state, lock_state, set_state
@@ -81,23 +81,33 @@ class Worker:
             job = jobs.claim(session, worker=self.name, now=now, lease_s=self.workspace.settings.lease_s, kinds=self.kinds)
         if job is None:
             return False
+        crash.reached("worker.after_claim")
         run = self._current = JobRun(self.workspace, job)
+        if self.stopping.is_set():  # told between the claim and now
+            run.lost.set()
         started_s = time.monotonic()
         with telemetry.during(job=job.id, request_id=job.payload.get(telemetry.REQUEST_ID)):
             with self._heartbeats(run):
                 error = self._attempt(run)
             seconds = round(time.monotonic() - started_s, 3)
             log.info("job", kind=job.kind, id=job.id, attempt=job.attempt, seconds=seconds, error=error)
+        crash.reached("worker.after_finish")
         return True
 
     def _attempt(self, run: JobRun) -> str | None:
         try:
-            handler(run.job.kind)(run)
+            found = handler(run.job.kind)
+        except ModuleNotFoundError as error:
+            return self._leave(run, error)
+        try:
+            self._handle(run, found)
             if not run.is_finished:
+                crash.reached("worker.before_finish")
                 with run.finishing():
                     pass
         except StaleLease as error:
-            self._give_back(run)
+            if self.stopping.is_set():  # it gave up because we stop: free for others at once
+                self._give_back(run)
             return str(error)
         except Exception as error:
             if not isinstance(error, RefurbishError):
@@ -106,16 +116,33 @@ class Worker:
             return f"{type(error).__name__}: {error}"
         return None
 
+    def _handle(self, run: JobRun, found: Handler) -> None:
+        """Call the handler, again up to 3 times where the database ended its transaction in passing: nothing of it was kept."""
+        for attempt in range(db.RETRIES + 1):
+            try:
+                return found(run)
+            except DatabaseError as error:
+                if attempt == db.RETRIES or run.is_finished or run.lost.is_set() or not db.is_passing(error):
+                    raise
+                log.warning("database ended the transaction; it is run again", kind=run.job.kind, error=str(error))
+                time.sleep(db.RETRY_AFTER_S * 2**attempt)
+
     def stop(self) -> None:
         """Stop claiming; a long job is told to give up at its next safe point and goes back to the queue."""
         self.stopping.set()
         if self._current is not None:
             self._current.lost.set()
 
+    def _leave(self, run: JobRun, error: ModuleNotFoundError) -> str:
+        """A job whose handler is not installed here stays for a worker that has it; this one takes no more of its kind."""
+        self.kinds = [kind for kind in self.kinds if kind != run.job.kind]
+        words = f"{error}; its jobs are left to other workers: install it here, or start with --without {run.job.kind}"
+        log.error("handler not installed", kind=run.job.kind, error=words)
+        self._give_back(run)
+        return words
+
     def _give_back(self, run: JobRun) -> None:
-        """A job that gave up because we stop is free for others at once, and the attempt does not count."""
-        if not self.stopping.is_set():
-            return
+        """The job is free for others at once, and the attempt does not count."""
         try:
             with self.workspace.db.write() as session:
                 jobs.release(session, run.job, now=self.workspace.db.now(session))
@@ -160,6 +187,12 @@ class Worker:
             now = self.workspace.db.now(session)
             jobs.bury_lost(session, now=now)
             jobs.prune(session, before=now - PRUNE_AFTER)
+            n_cut = jobs.follow_clock(session, now=now, lease_s=self.workspace.settings.lease_s)
+            unknown = jobs.unknown_kinds(session, HANDLERS, now=now)
+        if n_cut:
+            log.warning("the clock was set back; leases and delays were cut", n_jobs=n_cut)
+        if unknown:
+            log.warning("jobs of a kind that this version does not know are left; upgrade this worker", kinds=unknown)
         schedule(self.workspace)
         if insight_schedule.JOB in self.kinds:  # else it might wait for a worker that nobody started
             with self.workspace.db.write() as session:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from curation import telemetry
+from curation import crash, telemetry
 from curation.errors import DatabaseError, RefurbishError
 from curation.store import inbox
 from curation.store.db import Database
@@ -115,9 +115,13 @@ class BatchWriter:
     def _store(self, batch: Sequence[Pending]) -> list[bool]:
         def insert(session: Session) -> list[bool]:
             now = self.db.now(session)
-            return inbox.receive_each(session, [inbox.Delivery(pending.source, pending.body, now) for pending in batch])
+            fresh = inbox.receive_each(session, [inbox.Delivery(pending.source, pending.body, now) for pending in batch])
+            crash.reached("receiver.before_commit")
+            return fresh
 
-        return self.db.retrying(insert)
+        fresh = self.db.retrying(insert)
+        crash.reached("receiver.after_commit")
+        return fresh
 
 
 def _outcome(future: Future[bool], wait_s: float) -> bool:

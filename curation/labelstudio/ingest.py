@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from curation import crash
 from curation.errors import InputError
 from curation.labelstudio import apply, payloads, project
 from curation.store import inbox, jobs
@@ -42,6 +43,7 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
             part = parsed.events[first : min(first + EVENTS_PER_WRITE, n_first)]
             now = run.workspace.db.now(session)
             outcomes.update(apply.apply_events(session, run.workspace, part, via=apply.WEBHOOK, now=now).outcomes)
+        crash.reached("ingest.after_part")
     with run.finishing() as session:
         now = run.workspace.db.now(session)
         if parsed.wants_reconcile:
@@ -52,3 +54,5 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
         result = apply.apply_events(session, run.workspace, parsed.events[n_first:], via=apply.WEBHOOK, now=now)
         words = ", ".join(f"{name} {n}" for name, n in sorted((outcomes + Counter(result.outcomes)).items()))
         inbox.settle(session, inbox_id, "applied", now=now, reason=words)
+        crash.reached("ingest.before_commit")
+    crash.reached("ingest.after_commit")

@@ -5,13 +5,14 @@ point can be repeated. Tasks go in the order of their priority.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from curation import crash
 from curation.labelstudio import lease, project, tasks
 from curation.labelstudio.client import ONCE_PATIENTLY, Client, NotThere
 from curation.labelstudio.lease import Busy, Lease
@@ -55,7 +56,7 @@ def handle(run: JobRun) -> None:
     with run.workspace.db.read() as session:
         now = run.workspace.db.now(session)
     try:
-        push(run.workspace, now=now)
+        push(run.workspace, now=now, go_on=run.go_on)
     except Busy:
         put_off(run)
 
@@ -67,8 +68,10 @@ def put_off(run: JobRun) -> None:
     run.is_finished = True
 
 
-def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pushed:
+def push(workspace: Workspace, *, limit: int | None = None, now: datetime, go_on: Callable[[], None] = lambda: None) -> Pushed:
     """Send what waits for review, at most `limit` listings, and withdraw what is no longer needed.
+
+    `go_on` is called before each chunk, and may raise to end the push there; what was sent is noted.
 
     Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
     """
@@ -77,7 +80,7 @@ def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pu
             ours, config = project.require(session, client), project.page(session, workspace)
         theirs = project.fetch(client, ours.id)
         project.require_our_page(theirs, config)
-        sending = _Push(workspace, client, ours, writer, now)
+        sending = _Push(workspace, client, ours, writer, now, go_on)
         done = sending.send(limit) + sending.withdraw()
         if done.n_created:
             project.settle_version(client, ours.id, sending.briefing.version)
@@ -87,8 +90,11 @@ def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pu
 class _Push:
     """One push under way."""
 
-    def __init__(self, workspace: Workspace, client: Client, ours: Project, writer: Lease, now: datetime) -> None:
-        self.workspace, self.client, self.project, self.writer, self.now = workspace, client, ours, writer, now
+    def __init__(
+        self, workspace: Workspace, client: Client, ours: Project, writer: Lease, now: datetime, go_on: Callable[[], None]
+    ) -> None:
+        self.workspace, self.client, self.project = workspace, client, ours
+        self.writer, self.now, self.go_on = writer, now, go_on
 
     @functools.cached_property
     def briefing(self) -> Briefing:
@@ -99,6 +105,7 @@ class _Push:
         """Send all that waits, chunk by chunk."""
         total, n_left = Pushed(), limit
         while n_left is None or n_left > 0:
+            self.go_on()
             with self.workspace.db.read() as session:
                 waiting = queue.waiting(session, min(CHUNK, n_left or CHUNK))
             if not waiting:
@@ -154,6 +161,7 @@ class _Push:
             reply = sdk.projects.import_tasks(
                 id=self.project.id, request=request, return_task_ids=True, request_options=ONCE_PATIENTLY
             )
+        crash.reached("push.before_note")
         refs = [task.listing.ref for task in missing]
         n_predictions = sum(bool(made["predictions"][0]["result"]) for made in request)
         return dict(zip(refs, map(str, reply.task_ids), strict=True)), n_predictions

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from curation import telemetry
+from curation import crash, telemetry
 from curation.errors import ConfigError, PayloadError
 from curation.labelstudio import apply, hook, labelconfig, payloads, project, walk
 from curation.labelstudio.answers import Vocabulary
@@ -153,7 +153,9 @@ class _Pass:
             events.append(AnnotationsDeleted(self.project.source, tuple(gone)))
         with self.writing() as session:
             result = apply.apply_events(session, self.workspace, events, via=apply.RECONCILE, now=self.workspace.db.now(session))
+            crash.reached("reconcile.before_cursor")
             self._advance(session, walk.updated_at(tasks[-1]))
+        crash.reached("reconcile.after_page")
         self.healed["annotations"] += len(result.fresh)
         self.healed["deletions"] += len(gone)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from curation import console
+from curation import console, crash
 
 FORMATS = ("parquet", "jsonl", "csv", "hf")
 QUESTIONS = ("category", "violation")
@@ -87,6 +87,7 @@ def promote(session: console.Session, name: str, reason: str, by: str | None, as
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.promote(db, name, by=by or _user(), reason=reason, now=now, files=workspace.files)
+    crash.reached("release.after_commit")
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live")
 
 
@@ -102,6 +103,7 @@ def rollback(session: console.Session, reason: str, by: str | None, as_json: boo
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.rollback(db, by=by or _user(), reason=reason, now=now, files=workspace.files)
+    crash.reached("release.after_commit")
     console.emit({"live": model.name, "run_id": model.run_id}, as_json=as_json, human=f"{model.name} is live again")
 
 

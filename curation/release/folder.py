@@ -1,5 +1,6 @@
 """A folder that appears whole or not at all."""
 
+import glob
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from curation import crash
 from curation.errors import InputError, shorten
 
 MANIFEST = "manifest.json"
@@ -24,6 +26,7 @@ def building(out: Path, *, overwrite: bool) -> Iterator[Path]:
     the disk refuses.
     """
     out = out.absolute()
+    _bring_back(out)
     require_free(out, overwrite=overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +38,7 @@ def building(out: Path, *, overwrite: bool) -> Iterator[Path]:
         yield part
         _sync(part)
         require_free(out, overwrite=overwrite)
+        crash.reached("export.before_rename")
         _swap(part, out)
     except OSError as error:
         raise _refused(out, error) from error
@@ -81,14 +85,29 @@ def _swap(part: Path, out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         os.replace(part, out)
         return
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.old-"))
+    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=_aside(out)))
     os.replace(out, aside)
+    crash.reached("export.between_renames")
     try:
         os.replace(part, out)
     except OSError:
         os.replace(aside, out)
         raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _aside(out: Path) -> str:
+    """How names begin under which an earlier export steps aside."""
+    return f".{out.name}.old-"
+
+
+def _bring_back(out: Path) -> None:
+    """An earlier export that a kill left aside, between the two renames, takes its place again."""
+    if out.exists() or out.is_symlink() or not out.parent.is_dir():
+        return
+    left = [path for path in out.parent.glob(f"{glob.escape(_aside(out))}*") if (path / MANIFEST).is_file()]
+    if left:
+        os.replace(max(left, key=lambda path: path.stat().st_mtime_ns), out)
 
 
 def _sync(folder: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from curation import crash
 from curation.errors import InputError
 from curation.release import registry
 from curation.store.workspace import Workspace
@@ -35,6 +36,7 @@ def promote(workspace: Workspace, name: str, *, seen: str, by: str, reason: str)
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         registry.promote(session, wanted, by=by, reason=reason, now=now, files=workspace.files)
+    crash.reached("release.after_commit")
     return Changed(wanted, f"{wanted} is live now.")
 
 
@@ -47,6 +49,7 @@ def rollback(workspace: Workspace, *, seen: str, by: str, reason: str) -> Change
             return _overtaken(seen, live)
         now = workspace.db.now(session)
         model = registry.rollback(session, by=by, reason=reason, now=now, files=workspace.files)
+    crash.reached("release.after_commit")
     return Changed(model.name, f"{model.name} is live again.")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from curation import crash
 from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, further_files
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.store.base import Base
@@ -255,6 +256,7 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
     session.flush()
     if get_state(session, PROJECT) is not None:  # a key of its own: a refresh under way shows what was live before
         enqueue(session, REFRESH, {}, key=f"{REFRESH}-{row.id}", now=now)
+    crash.reached("release.before_commit")
 
 
 def _require_artifacts(model: Model, files: FileStore | None) -> None:

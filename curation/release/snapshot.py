@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from curation import crash
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.release.labels import LabelState, pages
 from curation.store.files import SHA256, sha256_of_file
@@ -110,6 +111,7 @@ def create(workspace: Workspace, *, now: datetime) -> Snapshot:
             n_groups = session.execute(select(func.count(ListingRow.group_key.distinct()))).scalar_one()
         n_bytes = path.stat().st_size
         manifest = workspace.files.put_file(path, SUFFIX)
+    crash.reached("snapshot.before_row")
     summary = {**tally.summary(), "n_groups": n_groups, "n_bytes": n_bytes, "manifest_sha256": manifest}
     return _record(workspace, tally.digest.hexdigest(), summary, now=now)
 

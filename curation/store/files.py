@@ -6,6 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from curation import crash
 from curation.errors import IntegrityError, NotFoundError, shorten
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -62,6 +63,7 @@ def write_atomic(target: Path, data: bytes, *, durable: bool = True) -> None:
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        crash.reached("file.before_rename")
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)

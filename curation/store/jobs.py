@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, delete, func, or_, select, text, update
+from sqlalchemy import Select, and_, delete, func, select, text, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,13 @@ PENDING = JobRow.state.in_(("todo", "doing"))
 """Jobs still to be done; among them a key is unique."""
 
 BACKOFF_S = (2.0, 10.0, 60.0, 300.0, 1800.0)
-"""Seconds before the next attempt after the 1st, 2nd, … failure; the last one repeats."""
+"""Seconds before the next attempt after the 1st, 2nd, … failure, at least; the last one repeats."""
+
+JITTER = 0.25
+"""Up to this share is added to a wait, another one for each job, so that those that failed together do not come back together."""
+
+CLOCK_SLACK_S = 900.0
+"""No lease reaches further than this, or than two of them: one that does was given before the clock was set back."""
 
 PRIORITIES: Mapping[str, int] = {"ingest": 10, "consensus": 20, "reconcile": 30, "push": 40, "retrain": 60}
 
@@ -107,22 +113,30 @@ def _literal(where: Any) -> Any:
 
 def claim(session: Session, *, worker: str, now: datetime, lease_s: float, kinds: Collection[str] | None = None) -> Job | None:
     """Take the next due job, or one whose lease ran out. None if there is nothing to do."""
-    due = or_(
-        and_(JobRow.state == "todo", JobRow.run_after <= now),
-        and_(JobRow.state == "doing", JobRow.lease_until < now),
+    each = select(JobRow.id, JobRow.priority)
+    due = (
+        each.where(JobRow.state == "todo", JobRow.run_after <= now),
+        each.where(JobRow.state == "doing", JobRow.lease_until < now),
     )
-    query = select(JobRow.id).where(due, JobRow.attempt < JobRow.max_attempts)
-    if kinds is not None:
-        query = query.where(JobRow.kind.in_(list(kinds)))
-    query = query.order_by(JobRow.priority, JobRow.id).limit(1).with_for_update(skip_locked=True)
+    mine = [JobRow.attempt < JobRow.max_attempts, *(() if kinds is None else (JobRow.kind.in_(list(kinds)),))]
     row = session.execute(
         update(JobRow)
-        .where(JobRow.id == query.scalar_subquery())
+        .where(JobRow.id == _first(*(query.where(*mine) for query in due)))
         .values(state="doing", worker=worker, lease_until=now + timedelta(seconds=lease_s), attempt=JobRow.attempt + 1)
         .returning(JobRow.id, JobRow.kind, JobRow.dedupe_key, JobRow.payload, JobRow.attempt, JobRow.max_attempts),
         execution_options={"synchronize_session": False},
     ).one_or_none()
     return None if row is None else Job(*row)
+
+
+def _first(*queries: Select[int, int]) -> Any:
+    """The first job of these queries. Each is read in the order of its index and ends at its first row; sorted together, a claim
+    took as long as the queue.
+    """
+    order = JobRow.priority, JobRow.id
+    firsts = [query.order_by(*order).limit(1).with_for_update(skip_locked=True).subquery() for query in queries]
+    found = union_all(*(select(first) for first in firsts)).subquery()
+    return select(found.c.id).order_by(found.c.priority, found.c.id).limit(1).scalar_subquery()
 
 
 def heartbeat(session: Session, job: Job, *, now: datetime, lease_s: float) -> None:
@@ -143,7 +157,7 @@ def release(session: Session, job: Job, *, now: datetime, delay_s: float = 0.0) 
 def fail(session: Session, job: Job, error: str, *, now: datetime, final: bool = False) -> bool:
     """Back off, or mark dead after the last attempt. True if the job is dead now."""
     dead = final or job.attempt >= job.max_attempts
-    delay_s = BACKOFF_S[min(job.attempt, len(BACKOFF_S)) - 1]
+    delay_s = BACKOFF_S[min(job.attempt, len(BACKOFF_S)) - 1] * (1 + JITTER * _spread(job))
     _fenced(
         session,
         job,
@@ -154,6 +168,33 @@ def fail(session: Session, job: Job, error: str, *, now: datetime, final: bool =
         finished_at=now if dead else None,
     )
     return dead
+
+
+def _spread(job: Job) -> float:
+    """A number in [0, 1) that is far from those of neighbouring jobs and attempts (multiples of the golden ratio)."""
+    return (job.id + job.attempt / 2) * 0.6180339887498949 % 1
+
+
+def follow_clock(session: Session, *, now: datetime, lease_s: float) -> int:
+    """After the clock was set back, cut what would be waited for in vain: leases of dead workers, and delays; how many."""
+    furthest = now + timedelta(seconds=max(2 * lease_s, CLOCK_SLACK_S))
+    held = and_(JobRow.state == "doing", JobRow.lease_until > furthest)
+    n_held = _count(session.execute(update(JobRow).where(held).values(lease_until=now + timedelta(seconds=lease_s))))
+    slack = timedelta(seconds=CLOCK_SLACK_S)
+    from_later = select(JobRow).where(JobRow.state == "todo", JobRow.created_at > now + slack).limit(10_000)
+    rows = session.execute(from_later).scalars().all()
+    for row in rows:
+        row.run_after, row.created_at = now + max(timedelta(0), row.run_after - row.created_at), now
+    longest = timedelta(seconds=BACKOFF_S[-1] * (1 + JITTER))
+    put_off = and_(JobRow.state == "todo", JobRow.attempt > 0, JobRow.run_after > now + longest + slack)
+    n_put_off = _count(session.execute(update(JobRow).where(put_off).values(run_after=now)))
+    return n_held + len(rows) + n_put_off
+
+
+def unknown_kinds(session: Session, known: Collection[str], *, now: datetime) -> list[str]:
+    """Kinds of due jobs that are none of these: a newer version asked for them."""
+    due = select(JobRow.kind).where(JobRow.state == "todo", JobRow.run_after <= now, JobRow.kind.not_in(list(known)))
+    return sorted(session.execute(due.distinct().limit(20)).scalars())
 
 
 def bury_lost(session: Session, *, now: datetime) -> int:

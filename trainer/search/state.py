@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
+from curation import crash
 from curation.errors import InputError, NotFoundError, shorten
 
 FORMAT = "refurbish-search-2"
@@ -21,6 +22,7 @@ def write(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     draft = path.with_name(f"{path.name}.draft")
     told = json.dumps({"format": FORMAT, **about}, allow_nan=False)
     draft.write_bytes(bytes_of({name: value.detach().contiguous() for name, value in tensors.items()}, {"about": told}))
+    crash.reached("search.before_rename")
     os.replace(draft, path)
 
 
