@@ -13,6 +13,7 @@ from sqlalchemy import event
 from curation.release import exports
 from curation.store.people import Role
 from curation.store.workspace import Workspace
+from curation.types import Question
 from tests import api_world, review_world
 from tests.page_client import as_role
 from webhooks import service
@@ -53,7 +54,7 @@ def client(app: Flask, workspace: Workspace, now: datetime) -> FlaskClient:
     review_world.catalog(workspace, 8)
     review_world.draw(workspace, ["r000", "r001"])
     review_world.answer_all(workspace, [("r000", review_world.PATHS[1], "anna"), ("r001", review_world.PATHS[1], "bela")])
-    review_world.rank(workspace, review_world.Question.CATEGORY, review_world.suspect("r002", *review_world.PATHS[2:4], 0.9))
+    review_world.rank(workspace, Question.CATEGORY, review_world.suspect("r002", *review_world.PATHS[2:4], 0.9))
     api_world.promote(workspace)
     with workspace.db.write() as session:
         exports.ask(session, "csv", by="ada", now=now)
