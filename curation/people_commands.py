@@ -5,7 +5,7 @@ from dataclasses import asdict
 import click
 
 from curation import console
-from curation.store import people, tokens
+from curation.store import people, refusals, tokens
 from curation.store.people import Role
 
 ROLE = click.Choice([role.value for role in Role])
@@ -59,6 +59,19 @@ def user_disable(session: console.Session, name: str, undo: bool, as_json: bool)
     console.emit({"name": name, "disabled": not undo}, as_json=as_json)
 
 
+@console.command("refused", example="refurbish user refused")
+@click.option("--name", help="Only this person.")
+@click.option("--limit", default=20, type=click.IntRange(1, 10_000), show_default=True, help="How many, newest first.")
+@console.pass_session
+def user_refused(session: console.Session, name: str | None, limit: int, as_json: bool) -> None:
+    """Who was turned away: too small a role, a wrong password, a token or session that had ended; kept for 90 days."""
+    with session.workspace().db.read() as reading:
+        found = refusals.newest(reading, limit=limit, who=name)
+    rows = [(one.at, one.who, one.why, f"{one.method} {one.route}", one.address, one.request_id) for one in found]
+    human = console.table(rows, ("at", "who", "why", "asked for", "address", "request id"))
+    console.emit({"refused": [asdict(one) for one in found]}, as_json=as_json, human=human)
+
+
 @click.group()
 def token() -> None:
     """Create and revoke API tokens."""
@@ -99,7 +112,7 @@ def token_list(session: console.Session, as_json: bool) -> None:
 
 
 for _group, _commands in {
-    user: (user_add, user_list, user_disable),
+    user: (user_add, user_list, user_disable, user_refused),
     token: (token_create, token_revoke, token_list),
 }.items():
     for _command in _commands:

@@ -20,7 +20,7 @@ from curation.errors import ConfigError
 from curation.settings import Settings
 from curation.store import sessions, tokens
 from curation.store.people import Person, Role
-from webhooks import service
+from webhooks import refused, service
 
 PUBLIC: Final = frozenset(
     {
@@ -41,6 +41,7 @@ PUBLIC: Final = frozenset(
 """Endpoints that answer without a token, and tell nothing secret."""
 
 COOKIE_KEY: Final = "key"
+COOKIE_NAME: Final = "name"
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 HOOK_HEADER: Final = "X-Refurbish-Secret"
@@ -99,9 +100,12 @@ def guard() -> None:
     g.person = _by_token(here, bearer) if bearer is not None else _by_cookie(here)
     if g.person is None:
         here.limits.hit("stranger", request.remote_addr or "")
+        _note_ended(here, bearer)
         abort(401)
     here.limits.hit("person", g.person.name)
-    if not g.person.role.covers(role_of(current_app, request.endpoint)):
+    needed = role_of(current_app, request.endpoint)
+    if not g.person.role.covers(needed):
+        refused.note(g.person.name, f"is {g.person.role}, this needs {needed}")
         abort(403)
     if bearer is None and request.method not in SAFE:
         csrf.protect()
@@ -129,6 +133,17 @@ def _by_cookie(here: service.Service) -> Person | None:
         return None
     with here.workspace.db.read() as reading:
         return sessions.find(reading, key, now=here.workspace.db.now(reading))
+
+
+def _note_ended(here: service.Service, bearer: str | None) -> None:
+    """Note whose token or session it was that opens nothing any more; a request without either is nothing to note."""
+    if bearer is None:
+        if isinstance(session.get(COOKIE_KEY), str):
+            refused.note(str(session.get(COOKIE_NAME, refused.UNKNOWN)), "the session has ended, or the person was disabled")
+        return
+    with here.workspace.db.read() as reading:
+        owner = tokens.owner(reading, bearer) if bearer else None
+    refused.note(owner or refused.UNKNOWN, "the token was revoked, or the person disabled" if owner else "no token of ours")
 
 
 def _secret_key(settings: Settings) -> bytes:

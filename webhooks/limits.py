@@ -13,6 +13,9 @@ from curation.settings import Settings
 STRANGERS = "120/minute"
 """Requests of one address without a valid token or cookie."""
 
+NOTED = "30/minute"
+"""Refusals of one person that are written down; the log has all of them."""
+
 
 class Limits:
     """The limits in force, by what is counted."""
@@ -23,12 +26,17 @@ class Limits:
             "sign in": _limit("login_limit", settings.login_limit),
             "person": _limit("api_limit", settings.api_limit),
             "stranger": parse(STRANGERS),
+            "refusal": parse(NOTED),
         }
+
+    def allows(self, what: str, who: str) -> bool:
+        """Count once more; whether that still is within the limit."""
+        return self._counted.hit(self._limits[what], what, who)
 
     def hit(self, what: str, who: str) -> None:
         """Count once more; 429 with the seconds to wait where it is too often."""
         limit = self._limits[what]
-        if self._counted.hit(limit, what, who):
+        if self.allows(what, who):
             return
         reset_at_s = self._counted.get_window_stats(limit, what, who).reset_time
         abort(429, description=str(max(1, round(reset_at_s - time.time()))))

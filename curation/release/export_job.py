@@ -33,10 +33,8 @@ def handle(run: JobRun) -> None:
         with run.finishing() as session:
             _fail(session, export_id, str(error), now=run.workspace.db.now(session))
     except Exception as error:
-        is_last = run.job.attempt >= run.job.max_attempts
-        with run.writing() as session:
-            row = session.get_one(ExportRow, export_id)
-            row.error, row.state = f"{type(error).__name__}: {error}", FAILED if is_last else MAKING
+        with run.writing() as session:  # it counts as failed once the job is dead, and goes on if that is revived
+            session.get_one(ExportRow, export_id).error = f"{type(error).__name__}: {error}"
         raise
     else:
         with run.finishing() as session:
@@ -46,14 +44,20 @@ def handle(run: JobRun) -> None:
 
 
 def _claimed(run: JobRun) -> int | None:
-    """The export that this job makes, noted anew if whoever asked did not; None if it is made, or not wanted any more."""
+    """The export that this job makes, noted anew if whoever asked did not; None if it is made, or not wanted any more.
+
+    One that failed is asked for again: only a job that was revived finds it so.
+    """
     asked = run.job.payload
     with run.writing() as session:
         export_id = asked.get("export")
         if not isinstance(export_id, int):
             export_id = _noted(session, run)
         row = session.get(ExportRow, export_id)
-        return None if row is None or row.state != MAKING else row.id
+        if row is None or row.state not in (MAKING, FAILED):
+            return None
+        row.state, row.finished_at = MAKING, None
+        return row.id
 
 
 def _noted(session: Session, run: JobRun) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from curation import telemetry
-from curation.errors import StaleLease, shorten
+from curation.errors import InputError, StaleLease, shorten
 from curation.store.tables import JobRow
 
 PENDING = JobRow.state.in_(("todo", "doing"))
@@ -205,8 +205,12 @@ def bury_lost(session: Session, *, now: datetime) -> int:
 
 
 def revive(session: Session, job_id: int, *, now: datetime) -> bool:
-    """Give a dead job a fresh set of attempts. False if it is not dead."""
+    """Give a dead job a fresh set of attempts. False if it is not dead; InputError if another one does the same work by now."""
     dead = and_(JobRow.id == job_id, JobRow.state == "dead")
+    key = select(JobRow.dedupe_key).where(dead).scalar_subquery()
+    twin = session.execute(select(JobRow.id, JobRow.kind).where(PENDING, JobRow.dedupe_key == key)).first()
+    if twin is not None:
+        raise InputError(f"job {job_id} is not needed any more: job {twin.id} ({twin.kind}) does the same and waits already")
     values = {"state": "todo", "attempt": 0, "run_after": now, "finished_at": None}
     return _count(session.execute(update(JobRow).where(dead).values(**values))) == 1
 

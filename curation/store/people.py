@@ -95,6 +95,11 @@ def check(session: Session, name: str, password: str) -> Person | None:
     return Person(user.name, Role(user.role)) if user is not None and stored is not None and is_right else None
 
 
+def is_known(session: Session, name: str) -> bool:
+    """Whether a person of this name was added, disabled or not."""
+    return session.execute(select(User.id).where(User.name == name)).first() is not None
+
+
 def disable(session: Session, name: str, *, now: datetime) -> None:
     """From now on neither tokens nor password of this person open anything. Raises NotFoundError."""
     user = _user(session, name)

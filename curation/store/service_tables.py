@@ -32,6 +32,20 @@ class WebSession(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class RefusalRow(Base):
+    """Somebody known was turned away. `who`: a person's name; `route`: a pattern, without what stood in the address."""
+
+    __tablename__ = "refusal"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    who: Mapped[str] = mapped_column(String(120))
+    why: Mapped[str] = mapped_column(String(80))
+    method: Mapped[str] = mapped_column(String(8))
+    route: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(64))
+    request_id: Mapped[str] = mapped_column(String(64))
+
+
 class Report(Base):
     """Somebody said that a listing breaks the rules. `reason`: a violation's name, or ``other``. `listing_ref` may be unknown."""
 

@@ -48,6 +48,12 @@ def find(session: Session, token: str) -> Person | None:
     return None if row is None else Person(row.name, Role(row.role))
 
 
+def owner(session: Session, token: str) -> str | None:
+    """Whose token this is or was, also where it opens nothing any more; None if it is unknown."""
+    query = select(User.name).join(Token, Token.user_id == User.id).where(Token.sha256 == _sha256(token))
+    return session.execute(query).scalar_one_or_none()
+
+
 def revoke(session: Session, token_id: int, *, now: datetime) -> None:
     """End this token. Raises NotFoundError if there is none or it has ended."""
     changed = session.execute(

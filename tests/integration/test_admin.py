@@ -149,6 +149,16 @@ def test_a_dead_job_is_listed_and_revived(workspace: Workspace, now: datetime) -
     assert again.exit_code == 1 and f"job {job.id} is not dead" in again.stderr
 
 
+def test_a_dead_job_with_a_successor_is_left_dead(workspace: Workspace, now: datetime) -> None:
+    """Its work was enqueued again meanwhile: the command says so instead of breaking the queue's one-of-a-kind rule."""
+    with workspace.db.write() as session:
+        jobs.enqueue(session, "push", {}, key="push", now=now)
+        session.execute(update(JobRow).values(state="dead"))
+        jobs.enqueue(session, "push", {}, key="push", now=now)
+    found = run(workspace, "jobs", "revive", 1)
+    assert found.exit_code == 1 and "job 2 (push) does the same and waits already" in found.stderr
+
+
 # Tokens
 
 

@@ -21,6 +21,7 @@ from curation.store.service_tables import ExportRow
 from curation.store.tables import JobRow, LabelRow, ListingRow
 from curation.store.workspace import Workspace
 from curation.worker import Worker
+from tests.commands import run_json
 
 HTML = {"Accept": "text/html"}
 Client = Callable[[Role], FlaskClient]
@@ -199,6 +200,34 @@ def test_an_export_whose_job_died_is_not_waited_for(client: Client, workspace: W
     assert "make another" in client(Role.ENGINEER).get(f"/exports/{first}", headers=HTML).text
     with workspace.db.write() as session:
         assert exports.ask(session, "hf", by="ada", now=now) == (first + 1, True)
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_a_revived_job_makes_its_export_after_all(workspace: Workspace, now: datetime, is_noted: bool) -> None:
+    """It failed to the end because its folder could not be made; revived it is being made again at once, and then ready."""
+    fill(workspace, now)
+    payload = {} if is_noted else {"format": "csv", "by": "ada"}
+    with workspace.db.write() as session:
+        if is_noted:
+            exports.ask(session, "csv", by="ada", now=now)
+        else:
+            jobs.enqueue(session, "export", payload, key="export-api", now=now)
+        session.execute(update(JobRow).values(max_attempts=1))
+    in_the_way = exports.folder_of(workspace)
+    in_the_way.write_text("a file")
+    Worker(workspace, ["export"]).run(until_idle=True)
+    assert _only(workspace).state == "failed" and "File exists" in (_only(workspace).error or "")
+    in_the_way.unlink()
+    assert run_json(workspace, "jobs", "revive", 1) == {"revived": 1}
+    assert _only(workspace).state == "making"
+    Worker(workspace, ["export"]).run(until_idle=True)
+    assert (_only(workspace).state, _only(workspace).error) == ("ready", None) and _only(workspace).files
+
+
+def _only(workspace: Workspace) -> exports.Export:
+    with workspace.db.read() as session:
+        (found,) = exports.newest(session, limit=9)
+    return found
 
 
 def test_a_job_without_a_row_notes_its_own(workspace: Workspace, now: datetime) -> None:

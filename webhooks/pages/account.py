@@ -9,7 +9,7 @@ from curation.errors import InputError
 from curation.store import people, sessions
 from curation.store.people import Role
 from curation.store.service_tables import User
-from webhooks import auth, service
+from webhooks import auth, refused, service
 
 WRONG = "That name and password do not belong together. Try again, or ask an admin for a new password."
 
@@ -28,14 +28,15 @@ def sign_in() -> str | Answer | tuple[str, int]:
     here.limits.hit("sign in", f"address {request.remote_addr}")  # by name alone a stranger could lock anybody out
     with here.workspace.db.read() as reading:
         person = people.check(reading, name, password)
+        known = name if person is None and people.is_known(reading, name) else refused.UNKNOWN
     if person is None:
-        log.warning("sign-in refused", name=name[: people.NAME_LIMIT], address=request.remote_addr)
+        refused.note(known, "wrong name or password")  # what was typed as an unknown name may have been a password
         return _form(WRONG, name), 401
     with here.workspace.db.write() as writing:
         key = sessions.begin(writing, person, now=here.workspace.db.now(writing))
     session.clear()
     session.permanent = True
-    session[auth.COOKIE_KEY] = key
+    session[auth.COOKIE_KEY], session[auth.COOKIE_NAME] = key, person.name
     log.info("signed in", name=person.name)
     return redirect(_local(request.args.get("next", "")), 303)
 

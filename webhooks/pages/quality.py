@@ -1,5 +1,6 @@
 """`/quality`: how labels are wrong, by branch of the taxonomy, and the listings behind each number."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -48,8 +49,7 @@ class View:
 def show() -> Any:
     """The noise matrix of one branch, figures by month, broad categories, and how moderators agree."""
     question, sample = arguments.choice("question", list(Question)), arguments.choice("sample", SAMPLES)
-    with service.current().workspace.db.read() as session:
-        found = _view(session, question, arguments.text("branch"), sample)
+    found = _view(question, arguments.text("branch"), sample)
     shown = quality_tables.made(found.matrix, found.doubted, found.insight, question, sample)
     crumbs = [(name, _here(branch=name)) for name in branches.lineage(found.branch)]
     return tables.page("quality.html", *shown.tables, view=found, shown=shown, crumbs=crumbs, top=_here(branch=""))
@@ -73,13 +73,13 @@ def cell() -> Any:
     question, after = arguments.choice("question", list(Question)), arguments.whole("after")
     given, true, outside = (arguments.text(name) for name in ("given", "true", "outside"))
     audit_only = arguments.choice("sample", SAMPLES) == "audit"
+    known = _names()
+    if outside and outside not in known.present:
+        abort(404)
+    wanted = known.under(true) if true else None
+    if outside:
+        wanted = (known.present | known.renames.keys()) - known.under(outside)
     with service.current().workspace.db.read() as session:
-        known = _names()
-        if outside and outside not in known.present:
-            abort(404)
-        wanted = known.under(true) if true else None
-        if outside:
-            wanted = (known.present | known.renames.keys()) - known.under(outside)
         rows = decisions.behind(
             session,
             question,
@@ -95,29 +95,34 @@ def cell() -> Any:
     return tables.page("cell.html", table, words=words, question=question, audit_only=audit_only, is_first=not after)
 
 
-def _view(session: Session, question: Question, branch: str, sample: str) -> View:
-    here = service.current()
+def _view(question: Question, branch: str, sample: str) -> View:
+    here, known = service.current(), _names()
     keeper, ask = here.keeper, partial(_fresh, here.workspace)
-    known = _names()
-    if question is Question.CATEGORY:
-        try:
-            known.require(branch)
-        except NotFoundError:
-            abort(404)
-        branch = known.now(branch)
-    else:
-        branch = ""
+    branch = _present(known, branch) if question is Question.CATEGORY else ""
+    decided, insight_at = ask(_versions)
     tally = partial(ask, decisions.tally, question, known)
-    decided = decisions.version(session)
     counted = keeper.get(("decisions", question), tally, version=decided)
     doubted = keeper.get(("doubted", question, branch), partial(ask, doubts.counts, question, known, branch), age_s=DOUBTED_AGE_S)
-    version = insight_schedule.counted_at(session)
-    figures: Insight | None = keeper.get(("insight",), partial(ask, insight.load), version=version, age_s=INSIGHT_AGE_S).value
+    figures: Insight | None = keeper.get(("insight",), partial(ask, insight.load), version=insight_at, age_s=INSIGHT_AGE_S).value
     model = figures.model if figures is not None and question is Question.CATEGORY else None
     expected = None if model is None else model.expected
     made = partial(matrix.of, branch, counted.value, expected)
-    found = keeper.get(("matrix", question, branch), made, version=(decided, version, counted.at)).value
+    found = keeper.get(("matrix", question, branch), made, version=(decided, insight_at, counted.at)).value
     return View(question, branch, sample, found, doubted.value, figures, counted)
+
+
+def _versions(session: Session) -> tuple[Hashable, Hashable]:
+    """What changes with every decision, and with every count of the worker."""
+    return decisions.version(session), insight_schedule.counted_at(session)
+
+
+def _present(known: Names, branch: str) -> str:
+    """What this branch is called now; 404 where there is none."""
+    try:
+        known.require(branch)
+    except NotFoundError:
+        abort(404)
+    return known.now(branch)
 
 
 def _names() -> Names:
@@ -127,7 +132,7 @@ def _names() -> Names:
 
 
 def _fresh(workspace: Workspace, ask: Any, *wanted: Any) -> Any:
-    """Asked in a session of its own: it may run after the answer is sent."""
+    """Asked in a session of its own: it may run after the answer is sent, and nobody may hold another one meanwhile."""
     with workspace.db.read() as session:
         return ask(session, *wanted)
 
