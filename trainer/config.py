@@ -32,6 +32,7 @@ class TrainConfig:
     bf16: bool = True  #: on a GPU, bfloat16 where it suffices
     compile: bool = False  #: compile the branches (torch.compile): minutes before the first step, for long fits on a GPU
     deterministic: bool = False  #: on a GPU, only operations that repeat to the bit; on a processor all do
+    checkpoint_s: float = 60.0  #: seconds between two checkpoints of a run, at the ends of epochs; 0 = after each epoch
     embedding_rate: float = 0.015  #: AdamW learning rate of the n-gram embeddings
     rate: float = 0.005  #: AdamW learning rate of everything else
     warmup_steps: int = 10  #: steps over which both rates rise from zero, before they fall linearly
@@ -98,7 +99,7 @@ class TrainConfig:
         rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
-        bad += [name for name in (*strengths, "aux_weight", "violation_photo_dim") if getattr(self, name) < 0]
+        bad += [name for name in (*strengths, "aux_weight", "violation_photo_dim", "checkpoint_s") if getattr(self, name) < 0]
         bad += [name for name in SWITCHES if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]

@@ -18,6 +18,7 @@ from curation.review.repair_evidence import Opinion
 from curation.store.workspace import Workspace
 from curation.types import Question, Reason, Split, Suspect
 from trainer import balance, certify, data, evaluate, evidence, folds, judgement, loop, onnx, quantize, state, views
+from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.given import Stages, read
 from trainer.model import Detector
@@ -36,6 +37,7 @@ class Outcome:
     artifact: onnx.Artifact
     verdict: Verdict
     report: dict[str, Any]
+    saved: Checkpoints  #: of the fits behind it, to be cleared once it is stored
 
 
 def device_of(wanted: str) -> torch.device:
@@ -92,8 +94,9 @@ def detect(
         "carried": before and before.report,
         state.REPORT_KEY: state_sha256,
         probabilities.REPORT_KEY: probs_sha256,
+        "resumed": given.saved.resumed,
     }
-    return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report)
+    return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report, given.saved)
 
 
 def _exported(

@@ -11,6 +11,7 @@ from curation.errors import InputError
 from curation.quality import validate
 from curation.quality.validate import OutOfSample
 from trainer import loop
+from trainer.checkpoint import UNSAVED, Checkpoints
 from trainer.config import TrainConfig
 from trainer.data import Table
 from trainer.processes import ALONE, Processes
@@ -49,6 +50,7 @@ def held_out(
     config: TrainConfig,
     lost: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
+    saved: Checkpoints | None = None,
 ) -> HeldOut:
     """Fit once per fold and predict what it held out.
 
@@ -62,7 +64,8 @@ def held_out(
     none = np.zeros(0, np.int64)
     for fold in np.unique(folds):
         rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        fitted = loop.fit(table, rest, none, config=config, lost=lost, processes=processes)
+        kept = saved.fit(f"fold-{fold}", rest) if saved else UNSAVED
+        fitted = loop.fit(table, rest, none, config=config, lost=lost, processes=processes, saved=kept)
         category, violation[rows] = loop.predict(fitted.detector, table, rows, processes)
         log_probs[rows] = np.log(np.maximum(category, np.finfo(np.float32).tiny))
     known = wanted.category >= 0

@@ -17,6 +17,7 @@ from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Split
 from trainer import data, folds, loop, state
+from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.processes import Processes
 from trainer.rows import SnapshotRows, load
@@ -55,16 +56,20 @@ class Given:
     tokenizer: Tokenizer | None
     features: Features
     table: data.Table
+    saved: Checkpoints
 
     def held_out(self, config: TrainConfig, lost: Lost, processes: Processes) -> folds.HeldOut:
         """The predictions of all rows by detectors that did not see them."""
         assigned = folds.assign(self.wanted.category, self.rows.groups, config.n_folds, config.seed)
-        return folds.held_out(self.table, assigned, config, lost, processes)
+        return folds.held_out(self.table, assigned, config, lost, processes, self.saved)
 
     def fit(self, config: TrainConfig, lost: Lost, processes: Processes) -> loop.Fitted:
         """The detector of the run."""
         learnt = self.before.state if self.before else None
-        return loop.fit(self.table, self.train, self.validation, config=config, lost=lost, state=learnt, processes=processes)
+        kept = self.saved.fit("whole", self.train, self.validation)
+        return loop.fit(
+            self.table, self.train, self.validation, config=config, lost=lost, state=learnt, processes=processes, saved=kept
+        )
 
 
 def read(
@@ -88,7 +93,12 @@ def read(
     inputs = (features.ids, features.numeric, features.photo_index, features.photos, wanted.category, wanted.category_weight)
     if processes.n > 1:
         processes.agree({"carried state": before and before.report, "inputs": [zlib.crc32(part.tobytes()) for part in inputs]})
-    return Given(rows, wanted, before, train, validation, tokenizer, features, table)
+    told = {name: value for name, value in config.to_json().items() if name != "checkpoint_s"}
+    learnt = {"snapshot": sha256, "config": told, "carried": before and before.report, "device": device.type}
+    arrays = (*inputs[:3], wanted.category, wanted.category_weight, wanted.violation, wanted.violation_weight)
+    follows_from = {**learnt, "inputs": [zlib.crc32(part.tobytes()) for part in arrays]}
+    saved = Checkpoints.of(workspace.settings.home, follows_from, config.checkpoint_s, processes)
+    return Given(rows, wanted, before, train, validation, tokenizer, features, table, saved)
 
 
 def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, processes: Processes) -> None:

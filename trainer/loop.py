@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
-from torch import Tensor
 
 from curation.catalog.features import Features
 from curation.errors import StaleLease
 from trainer import backbone, recipes, violation_fit
+from trainer.checkpoint import UNSAVED, Checkpoint
 from trainer.config import TrainConfig
+from trainer.course import Course, Losses
 from trainer.data import Rows, Table, parts
 from trainer.image import PhotoStem, SideBySide, Stem
 from trainer.model import HAS_PRICE, Detector
@@ -37,8 +38,6 @@ N_VALIDATED = 2**24
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 """Without it cuBLAS does not repeat itself; it is read when the GPU is first used."""
 
-Losses = NDArray[np.float64]
-
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -53,29 +52,6 @@ class Fitted:
     objective: Objective  #: as the last epoch left it; its `state()` is what the next fit goes on from
     trained: tuple[float, ...] = ()  #: the objective's own loss in each epoch, over the training rows
     n_parts: int = 1  #: 2 where memory was short, so that batches were looked at in halves
-
-
-@dataclass(slots=True)
-class _Kept:
-    """The last epoch that validation rows do not clearly object to: within a standard error of the best one.
-
-    Rates fall to zero, so that a later epoch is the better one unless rows say otherwise; a few hundred rows seldom can.
-    """
-
-    epoch: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
-    best: Losses | None = None  #: of the epoch with the least mean
-
-    def gives_way(self, losses: Losses, weight: Losses) -> bool:
-        """Whether an epoch with these losses (n,) of the validation rows should take the kept one's place."""
-        if self.best is None or not len(losses):
-            self.best = losses
-            return True
-        worse = (losses - self.best) * weight / weight.mean()
-        if worse.mean() < 0:
-            self.best = losses
-            return True
-        return bool(worse.mean() <= worse.std() / math.sqrt(len(worse)))
 
 
 def settle(config: TrainConfig) -> None:
@@ -119,10 +95,12 @@ def fit(
     objective: Callable[[Table, Rows], Objective] | None = None,
     state: State | None = None,
     processes: Processes = ALONE,
+    saved: Checkpoint = UNSAVED,
 ) -> Fitted:
     """Fit a detector on the training rows; with labelled validation rows stop early and set the temperature.
 
-    With the state of an earlier fit the objective goes on from what it remembered; weights start anew.
+    With the state of an earlier fit the objective goes on from what it remembered; weights start anew. What was `saved` of
+    this very fit before it was interrupted is gone on from, and ends with the weights of one that never was.
     The same inputs and seed give the same weights on one CPU, however many processes share it. Raises NotFiniteError naming
     the batch's listings, ConfigError when halves of a batch do not fit into memory either, and StaleLease once `lost()` is
     true between epochs.
@@ -141,22 +119,20 @@ def fit(
     n_steps = config.epochs * math.ceil(len(train) / config.batch)
     steps = Steps(detector, table, minimised, optimizer, config, processes)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, n_steps, config.warmup_steps))
-    kept, losses, trained = _Kept(), [], []
-    for epoch in range(1, config.epochs + 1):
+    course = Course(detector, optimizer, schedule, steps, rng)
+    saved.resume(course)
+    while course.goes_on(config):
         if lost():
             raise StaleLease("the job's lease was lost during training; nothing was stored")
-        minimised.begin(epoch)
-        trained.append(_epoch(steps, rng.permutation(train), schedule))
-        found, weight = _validated(detector, table, validation, processes)
-        losses.append(float(np.average(found, weights=weight)) if len(found) else trained[-1])
-        if kept.gives_way(found, weight):
-            kept.epoch, kept.state = epoch, _trained(detector)
-        if epoch - kept.epoch >= config.patience:
-            break
+        minimised.begin(len(course.losses) + 1)
+        course.trained.append(_epoch(steps, rng.permutation(train), schedule))
+        course.add(*_validated(detector, table, validation, processes))
+        saved.keep(course)
+    kept, losses = course.kept, course.losses
     detector.load_state_dict(kept.state, strict=False)
     violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
-    learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(trained)
+    learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(course.trained)
     return Fitted(detector, len(losses), *learnt, steps.n_parts)
 
 
@@ -165,11 +141,6 @@ def _join(detector: Detector, processes: Processes) -> None:
     for module in detector.modules():
         if isinstance(module, Norm):
             module.adding = processes.adding
-
-
-def _trained(detector: Detector) -> dict[str, Tensor]:
-    """A copy of all that a fit may change: the stem, which detectors share, is as it was."""
-    return {name: value.clone() for name, value in detector.state_dict().items() if not name.startswith("stem.")}
 
 
 def start(table: Table, train: Rows, config: TrainConfig) -> Detector:

@@ -1,7 +1,7 @@
 """What a fit minimises for the category: one number a batch."""
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,12 @@ class Objective(Protocol):
     def resume(self, state: State) -> None:
         """Go on, before the first epoch, from what an earlier fit remembered; a state of another kind is left alone."""
 
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that steps change in it, to the bit: tensors by name, and the rest as JSON. Between epochs only."""
+
+    def recall(self, tensors: Mapping[str, Tensor], chance: Mapping[str, Any]) -> None:
+        """Put back, between epochs, what `remembered` said of the same objective in an interrupted fit."""
+
 
 class CrossEntropy:
     """Weighted mean of the negative log-likelihood of the given class."""
@@ -50,6 +56,13 @@ class CrossEntropy:
 
     def undo(self) -> None:
         """Nothing was remembered."""
+
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Nothing."""
+        return {}, {}
+
+    def recall(self, tensors: Mapping[str, Tensor], chance: Mapping[str, Any]) -> None:
+        """Nothing to put back."""
 
     def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
         def losses(log_probs: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ branches make of the shares is gathered, so that loss and memory are those of th
 recipe; gradients are added up. Only the first process writes to the database, the file store and the console.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -76,19 +77,27 @@ class Processes:
         return self.added if self.n > 1 else None
 
     def told(self, value: Any = None) -> Any:
-        """What the first process says, in every process; the others' `value` is not looked at."""
+        """What the first process says, of what JSON can say, in every process; the others' `value` is not looked at."""
+        return value if self.n == 1 else json.loads(self.told_bytes(json.dumps(value).encode()))
+
+    def told_bytes(self, value: bytes) -> bytes:
+        """The same of bytes, as they are."""
         if self.n == 1:
             return value
-        box = [value]
-        torch.distributed.broadcast_object_list(box, src=0)
-        return box[0]
+        n_bytes = torch.tensor([len(value)])
+        torch.distributed.broadcast(n_bytes, src=0)
+        found = torch.zeros(int(n_bytes), dtype=torch.uint8)
+        if self.is_first and value:
+            found.copy_(torch.frombuffer(bytearray(value), dtype=torch.uint8))
+        if len(found):
+            torch.distributed.broadcast(found, src=0)
+        return found.numpy().tobytes()
 
     def agree(self, seen: Mapping[str, object]) -> None:
         """Raise InputError in every process unless all have the same values, which are small."""
         if self.n == 1:
             return
-        found: list[Any] = [None] * self.n
-        torch.distributed.all_gather_object(found, dict(seen))
+        found = self._of_all(seen)
         for rank, other in enumerate(found):
             differing = {name: (found[0][name], other[name]) for name in found[0] if other[name] != found[0][name]}
             if differing:
@@ -96,6 +105,15 @@ class Processes:
                     f"process {rank} does not see what the first one sees: {shorten(differing, 300)}; "
                     "give all processes the same data folder, database and version, and let no other run end meanwhile"
                 )
+
+    def _of_all(self, value: Mapping[str, object]) -> list[dict[str, Any]]:
+        """What each process says, as JSON, in their order."""
+        own = json.dumps(dict(value)).encode()
+        lengths = self.added(torch.tensor([len(own) if rank == self.rank else 0 for rank in range(self.n)]))
+        padded = torch.zeros(self.n, int(lengths.max()), dtype=torch.int32)
+        padded[self.rank, : len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
+        rows = zip(self.added(padded).tolist(), lengths.tolist(), strict=True)
+        return [json.loads(bytes(row[:n])) for row, n in rows]
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -14,6 +14,9 @@ Three parts, each with its switch in `TrainConfig`:
   two leave it nothing to gain; where they are right it keeps them from doing harm before anything was decided.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -91,6 +94,16 @@ class Refurbish:
         """Go on with the memory of an earlier fit; that of another recipe is left alone."""
         if self.config.early_learning and state.kind == KIND:
             self.memory.resume(self._table, state)
+
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The means, and what chance mixes by."""
+        return {"classes": self.memory.classes, "p": self.memory.p}, {"mix": self._mix.bit_generator.state}
+
+    def recall(self, tensors: Mapping[str, Tensor], chance: Mapping[str, Any]) -> None:
+        """Put them back."""
+        self.memory.classes.copy_(tensors["classes"])
+        self.memory.p.copy_(tensors["p"])
+        self._mix.bit_generator.state = chance["mix"]
 
     def _mixed(self, detector: Detector, joint: Tensor, classes: Tensor, p: Tensor, wanted: Wanted) -> Tensor:
         share = float(self._mix.beta(self.config.mixup, self.config.mixup))

@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 
 from curation import telemetry
 from curation.catalog.features import FeatureConfig
-from curation.errors import StaleLease
+from curation.errors import IntegrityError, NotFoundError, StaleLease
 from curation.release import policy, registry, snapshot
+from curation.release.registry import Run
+from curation.release.snapshot import Snapshot
 from curation.review import probabilities, repair, suspects
 from curation.review.repair import Plan
 from curation.settings import Settings
@@ -87,16 +89,20 @@ def _run(
         watch()
         return False
 
+    runs.bury_killed(workspace)
     begun, stages = _begin(workspace, trigger, now, config, device, job_id=None), Stages(never_lost)
     try:
-        processes.told((begun.snapshot_sha256, begun.config.to_json(), begun.device.type))
-        outcome = _detected(workspace, begun, stages, processes)
-        planned = _planned(workspace, begun, outcome)
-        with workspace.db.write() as session:
-            return _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
+        with runs.alive(workspace, begun.run_id):
+            processes.told((begun.snapshot_sha256, begun.config.to_json(), begun.device.type))
+            outcome = _detected(workspace, begun, stages, processes)
+            planned = _planned(workspace, begun, outcome)
+            with workspace.db.write() as session:
+                report = _conclude(session, workspace, begun, outcome, planned, stages, now=workspace.db.now(session))
     except BaseException as error:  # Ctrl-C too: a run left as running would hide its corrections
         runs.note_failure(workspace, begun, error)
         raise
+    outcome.saved.clear()
+    return report
 
 
 def handle(job: JobRun) -> None:
@@ -105,8 +111,8 @@ def handle(job: JobRun) -> None:
     with workspace.db.read() as session:
         now = workspace.db.now(session)
     config = train_config(workspace.settings, folds=asked.get("folds"), epochs=asked.get("epochs"), changes=asked.get("changes"))
-    _bury_lost(job)
-    begun = _begin(workspace, str(asked.get("trigger", "asked")), now, config, asked.get("device"), job_id=job.job.id)
+    lost, trigger = _bury_lost(job), str(asked.get("trigger", "asked"))
+    begun = _begin(workspace, trigger, now, config, asked.get("device"), job_id=job.job.id, lost=lost)
     stages = Stages(job.lost.is_set)
     try:
         outcome = _detected(workspace, begun, stages)
@@ -116,15 +122,24 @@ def handle(job: JobRun) -> None:
     except Exception as error:
         runs.note_failure(workspace, begun, error)
         raise
+    outcome.saved.clear()
 
 
 def _begin(
-    workspace: Workspace, trigger: str, now: datetime, config: TrainConfig | None, device: str | None, *, job_id: int | None
+    workspace: Workspace,
+    trigger: str,
+    now: datetime,
+    config: TrainConfig | None,
+    device: str | None,
+    *,
+    job_id: int | None,
+    lost: Run | None = None,
 ) -> Begun:
+    """Note the run. One that was lost is begun again on its snapshot, as of its time: its fits go on from their checkpoints."""
     started_s = time.monotonic()
     config = config or train_config(workspace.settings)
     chosen = device_of(device or workspace.settings.device)
-    frozen = snapshot.create(workspace, now=now)
+    frozen, now = _frozen(workspace, now, lost)
     with workspace.db.write() as session:
         champion = registry.live(session)
         run_id = registry.start_run(
@@ -134,10 +149,24 @@ def _begin(
             trigger=trigger,
             config={"train": config.to_json(), "features": FeatureConfig(photo_px=config.photo_px).to_json(), "job_id": job_id},
             device=device_words(chosen, config),
-            n_corrections=policy.corrections(session).n_listings,
+            n_corrections=policy.corrections(session).n_listings if lost is None else lost.n_corrections,
             now=now,
         )
     return Begun(run_id, frozen.sha256, champion, config, chosen, started_s)
+
+
+def _frozen(workspace: Workspace, now: datetime, lost: Run | None) -> tuple[Snapshot, datetime]:
+    """A snapshot and its time: that of a lost run where it can still be read, else one of now."""
+    if lost is not None and lost.snapshot_id is not None:
+        try:
+            with workspace.db.read() as session:
+                found = snapshot.by_id(session, lost.snapshot_id)
+            snapshot.manifest(workspace, found.sha256)
+        except (NotFoundError, IntegrityError) as error:
+            log.warning("snapshot of the lost run not used", run=lost.id, error=str(error))
+        else:
+            return found, lost.started_at
+    return snapshot.create(workspace, now=now), now
 
 
 def _detected(workspace: Workspace, begun: Begun, stages: Stages, processes: Processes = ALONE) -> Outcome:
@@ -176,12 +205,14 @@ def _conclude(
     return report
 
 
-def _bury_lost(job: JobRun) -> None:
-    """Runs of an earlier attempt at this job ended with the worker that held it."""
+def _bury_lost(job: JobRun) -> Run | None:
+    """Runs of an earlier attempt at this job ended with the worker that held it; the newest of them."""
     with job.writing() as session:
-        now = job.workspace.db.now(session)
-        running = session.execute(select(RunRow).where(RunRow.kind == KIND, RunRow.state == "running")).scalars().all()
-        for row in running:
+        now, found = job.workspace.db.now(session), None
+        running = select(RunRow).where(RunRow.kind == KIND, RunRow.state == "running").order_by(RunRow.id)
+        for row in session.execute(running).scalars().all():
             if row.config.get("job_id") == job.job.id:
                 report = {"run_id": row.id, "error": "the worker was lost; the job was started again"}
                 registry.finish_run(session, row.id, state="failed", report=report, n_seconds=None, now=now)
+                found = registry.run(session, row.id)
+    return found

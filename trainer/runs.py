@@ -1,18 +1,23 @@
 """A training run between its row's first and last state: its model, whether that goes live, and how the run ended."""
 
+import fcntl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import torch
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from curation import telemetry
 from curation.release import registry
 from curation.release.gates import Check, Verdict
 from curation.release.registry import Model
+from curation.store.tables import RunRow
 from curation.store.workspace import Workspace
 from trainer.config import TrainConfig
 from trainer.given import Stages
@@ -31,6 +36,43 @@ class Begun:
     config: TrainConfig
     device: torch.device
     started_s: float  #: `time.monotonic()`
+
+
+@contextmanager
+def alive(workspace: Workspace, run_id: int) -> Iterator[None]:
+    """As long as it lasts, other processes on this data folder see that somebody works on the run, however it ends."""
+    path = _sign(workspace, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        path.unlink(missing_ok=True)
+
+
+def bury_killed(workspace: Workspace) -> None:
+    """End runs whose process is gone without a word, as after `kill -9`; a run left as running would hide its corrections."""
+    with workspace.db.write() as session:
+        now = workspace.db.now(session)
+        for run_id in session.execute(select(RunRow.id).where(RunRow.state == "running")).scalars().all():
+            path = _sign(workspace, run_id)
+            if _is_left(path):
+                report = {"run_id": run_id, "error": "the process was killed; run it again, it goes on from its checkpoints"}
+                registry.finish_run(session, run_id, state="failed", report=report, n_seconds=None, now=now)
+                path.unlink(missing_ok=True)
+
+
+def _sign(workspace: Workspace, run_id: int) -> Path:
+    return workspace.settings.home / "cache" / "runs" / f"{run_id}.lock"
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a process began to hold this file and holds it no more; a lock ends with its process."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # there is none here, or somebody holds it
+        return False
+    return True
 
 
 def against_the_live_model(session: Session, begun: Begun, verdict: Verdict) -> Verdict:

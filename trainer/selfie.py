@@ -12,6 +12,8 @@ Without a state every listing goes through the warm-up, as in the paper.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,6 +141,14 @@ class Selfie:
     def undo(self) -> None:
         """Put back the histories of the last step's rows."""
         self.history.undo()
+
+    def remembered(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The histories; which of them an earlier fit filled is known from what is resumed."""
+        return {"ring": self.history.ring}, {}
+
+    def recall(self, tensors: Mapping[str, Tensor], chance: Mapping[str, Any]) -> None:
+        """Put them back."""
+        self.history.ring.copy_(tensors["ring"])
 
     def __call__(self, detector: Detector, seen: Seen, wanted: Wanted) -> Tensor:
         self.history.before = ()

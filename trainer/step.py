@@ -28,16 +28,16 @@ log = telemetry.logger("fit")
 
 
 class NotFiniteError(InputError):
-    """A loss became NaN or infinite; no model is kept."""
+    """A loss or a gradient became NaN or infinite; no model is kept."""
 
 
-def finite(loss: Tensor, table: Table, rows: Rows, *, whose: str = "", rates: str = "the rates") -> float:
-    """The loss of a batch of these rows. Raises NotFiniteError naming their listings, and the rates that may be too high."""
-    found = loss.item()
+def finite(value: Tensor, table: Table, rows: Rows, *, what: str = "loss", rates: str = "the rates") -> float:
+    """What a batch of these rows gave. Raises NotFiniteError naming their listings, and the rates that may be too high."""
+    found = value.item()
     if not math.isfinite(found):
         refs = [table.refs[row] for row in rows]
         raise NotFiniteError(
-            f"the {whose}loss became {found} on a batch of {len(rows)} listings, {shorten(refs, 400)}; "
+            f"the {what} became {found} on a batch of {len(rows)} listings, {shorten(refs, 400)}; "
             f"no model was kept, look at these listings or lower {rates}"
         )
     return found
@@ -64,7 +64,10 @@ class Steps:
         self._look: Callable[[Batch], Seen] = torch.compile(detector.look, dynamic=True) if config.compile else detector.look
         heads = [detector.category, *([] if detector.auxiliary is None else [detector.auxiliary])]
         self._heads = {id(value) for head in heads for value in head.parameters()}
-        self._draws = _generator(table.device)
+        self.draws = _generator(table.device)
+
+    draws: torch.Generator
+    """What masks are drawn by."""
 
     n_parts: int
     """In how many parts this process looks at a batch of its own."""
@@ -73,20 +76,21 @@ class Steps:
         """Take a step; the loss of these rows before it. Raises NotFiniteError naming them, ConfigError out of memory."""
         found = self._gradients(rows)
         trained = [value for value in self.detector.parameters() if value.grad is not None]
-        torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT)
+        norm = torch.nn.utils.clip_grad_norm_(trained, MAX_GRADIENT)
+        finite(norm, self.table, rows, what="gradient's norm")
         self.optimizer.step()
         return found
 
     def _gradients(self, rows: Rows) -> float:
         """In halves where the whole did not fit, from this step on."""
-        before = self._draws.get_state()
+        before = self.draws.get_state()
         while True:
             self._is_asked = False
             try:
                 return self._computed(rows)
             except torch.OutOfMemoryError as error:
                 self._halve(len(rows), error)
-            self._draws.set_state(before)
+            self.draws.set_state(before)
             if self._is_asked:
                 self.objective.undo()
 
@@ -128,7 +132,7 @@ class Steps:
 
     def _in_parts(self, rows: Rows, parts: Sequence[slice]) -> float:
         """Several parts are looked at twice: the first time nothing is kept but what the heads see."""
-        begun, is_one = self._draws.get_state(), len(parts) == 1
+        begun, is_one = self.draws.get_state(), len(parts) == 1
         with torch.set_grad_enabled(is_one):
             looked = [self._seen(rows, part, begun) for part in parts]
         whole = [self._leaf([_tensors(seen)[at] for seen in looked], len(rows)) for at in range(len(_tensors(looked[0])))]
@@ -142,7 +146,7 @@ class Steps:
 
     def _seen(self, rows: Rows, part: slice, begun: Tensor) -> Seen:
         """What the branches make of a part; its draws are those of the whole batch."""
-        self._draws.set_state(begun)
+        self.draws.set_state(begun)
         with autocast(self.table.device, self.config.bf16), OfWhole(len(rows), part):
             return self.detector.look(self.table.batch(rows[part]))
 

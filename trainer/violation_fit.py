@@ -61,7 +61,7 @@ def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows
 def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimizer: torch.optim.Optimizer) -> None:
     with autocast(table.device, detector.config.bf16):
         value = residual.loss(offset + detector.added(detector.shown(table.batch(rows))), *_answers(table, rows))
-    finite(value, table, rows, whose="violations' ", rates="token_rate")
+    finite(value, table, rows, what="violations' loss", rates="token_rate")
     optimizer.zero_grad(set_to_none=True)
     value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRADIENT)

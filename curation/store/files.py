@@ -55,6 +55,7 @@ class FileStore:
 
 def write_atomic(target: Path, data: bytes, *, durable: bool = True) -> None:
     """Write beside the target, then rename: readers see the old file or the whole new one."""
+    is_new = not target.parent.is_dir()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
     try:
@@ -68,6 +69,17 @@ def write_atomic(target: Path, data: bytes, *, durable: bool = True) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if durable:  # without it a row that names the file may outlive a power cut that the file's name does not
+        for folder in (target.parent, *((target.parent.parent,) if is_new else ())):
+            _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_of_file(path: Path) -> str:

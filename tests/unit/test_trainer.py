@@ -15,6 +15,7 @@ from curation.types import LabelSource, Listing, Photo
 from tests.builders import encoded, picture
 from trainer import data, folds, loop
 from trainer.config import TrainConfig
+from trainer.course import Kept
 from trainer.model import TreeHead
 from trainer.step import NotFiniteError
 
@@ -184,7 +185,7 @@ def test_config_round_trip() -> None:
 
 def test_a_fit_stops_only_where_rows_clearly_object() -> None:
     """An epoch worse by less than a standard error takes the best one's place; one that is worse on every row does not."""
-    kept, weight = loop._Kept(), np.ones(4)
+    kept, weight = Kept(), np.ones(4)
     assert kept.gives_way(np.array([1.0, 2.0, 3.0, 4.0]), weight)
     assert kept.gives_way(np.array([3.0, 1.5, 2.5, 3.5]), weight)
     assert not kept.gives_way(np.array([1.1, 2.1, 3.2, 4.1]), weight)
