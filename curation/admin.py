@@ -194,7 +194,12 @@ def history(session: console.Session, ref: str, as_json: bool) -> None:
 
 
 def _told(found: history_store.History) -> str:
-    head = f"{found.ref}  {found.title or '(listing not ingested)'}\nseller's category: {found.seller_category or '-'}"
+    absent = (
+        "(listing not ingested)"
+        if found.erased_at is None
+        else f"(listing erased {found.erased_at.isoformat(timespec='minutes')})"
+    )
+    head = f"{found.ref}  {found.title or absent}\nseller's category: {found.seller_category or '-'}"
     labels = [(x.question, x.value, x.source, x.confidence, x.changed_at) for x in found.labels]
     changes = [
         (x.at, x.question, f"{x.old_value or '-'} ({x.old_source or '-'})", f"{x.value} ({x.source})") for x in found.changes

@@ -39,6 +39,8 @@ COMMANDS = {
     "export": ("curation.release.commands:export", "Write a cleaned, versioned dataset."),
     "embed": ("curation.release.embed_commands:embed", "Listings as vectors; the neighbours of one."),
     "openapi": ("webhooks.commands:openapi", "Print the API's OpenAPI document."),
+    "erase": ("curation.erasure_commands:erase", "Remove a seller's listings, or one, for good."),
+    "verify": ("curation.erasure_commands:verify", "Check stored snapshots and models."),
     "completion": ("curation.admin:completion", "Completion for bash, zsh or fish."),
     "serve": ("webhooks.commands:serve", "Run the web service."),
     "worker": ("curation.worker:worker", "Run the jobs."),

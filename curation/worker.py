@@ -34,6 +34,7 @@ HANDLERS = {
     "push": "curation.labelstudio.push:handle",
     "refresh": "curation.labelstudio.refresh:handle",
     "insight": "curation.review.insight:handle",
+    "erase": "curation.labelstudio.erasure:handle",
     "export": "curation.release.export_job:handle",
     "retrain": "trainer.retrain:handle",
 }

@@ -18,7 +18,7 @@ from curation.catalog.mapping import FileMap
 from curation.catalog.readers import Broken, Row, Table
 from curation.catalog.rejects import Reject, Rejects, beside
 from curation.errors import ConfigError, InputError, RowError, shorten
-from curation.store import listings, taxonomy, violations
+from curation.store import erasure, listings, taxonomy, violations
 from curation.store.listings import Counts
 from curation.store.workspace import Workspace
 from curation.types import Photo
@@ -31,6 +31,8 @@ BATCHES_AHEAD = 2
 """Batches whose photos are being decoded while an earlier one is written; bounds the memory."""
 
 SIDECAR = "mapping.toml"
+ERASED = "erased"
+ERASED_WORDS = "this listing was erased; let it come back with: refurbish erase --listing REF --allow"
 
 Advance = Callable[[int, int], None]
 """Told after each batch: rows done in it, rows expected in all."""
@@ -167,6 +169,8 @@ class _Pipeline:
     def __init__(self, workspace: Workspace, rules: Rules, folder: Path | None, rejects: Rejects, *, now: datetime) -> None:
         self.workspace, self.rules, self.folder, self.rejects, self.now = workspace, rules, folder, rejects, now
         self.seen: set[str] = set()
+        with workspace.db.read() as session:
+            self.erased = erasure.every_barred(session)
         self.done = _Done()
 
     def run(self, table: Table, advance: Advance) -> _Done:
@@ -194,9 +198,13 @@ class _Pipeline:
         draft = Draft(row.n, row.line, row.values, row.raw)
         try:
             fill(draft, self.rules)
+            if draft.ref in self.erased:
+                raise RowError("ref", ERASED_WORDS, ERASED)
             if draft.ref in self.seen:
                 raise RowError("ref", f"ref {shorten(draft.ref)} comes twice in the file; the first row was kept", "duplicate")
         except RowError as error:
+            if error.code == ERASED:
+                draft = Draft(row.n, row.line, {}, None)
             self._reject(draft, error.field, error.code, str(error), lost="row")
             return None
         except RecursionError:

@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+from sqlalchemy.orm import Session
+
 from curation import crash
 from curation.errors import InputError
-from curation.labelstudio import apply, payloads, project
+from curation.labelstudio import apply, erasure, payloads, project
 from curation.store import inbox, jobs
 from curation.store.jobrun import JobRun
 
@@ -23,6 +25,7 @@ def handle(run: JobRun) -> None:
         with run.finishing() as session:
             now = run.workspace.db.now(session)
             inbox.settle(session, inbox_id, "quarantined", now=now, reason=str(error))
+            _forget(session, inbox_id)
 
 
 def _parse(run: JobRun, inbox_id: int) -> payloads.Parsed | None:
@@ -54,5 +57,13 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
         result = apply.apply_events(session, run.workspace, parsed.events[n_first:], via=apply.WEBHOOK, now=now)
         words = ", ".join(f"{name} {n}" for name, n in sorted((outcomes + Counter(result.outcomes)).items()))
         inbox.settle(session, inbox_id, "applied", now=now, reason=words)
+        _forget(session, inbox_id)
         crash.reached("ingest.before_commit")
     crash.reached("ingest.after_commit")
+
+
+def _forget(session: Session, inbox_id: int) -> None:
+    """A delivery that came before Label Studio knew that its listing was erased keeps no text of it."""
+    delivery = inbox.load(session, inbox_id)
+    if delivery is not None:
+        erasure.clean(session, inbox_id, delivery.body)

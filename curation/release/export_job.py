@@ -14,6 +14,7 @@ from curation.errors import InputError, NotFoundError, StaleLease
 from curation.release import changes, export, exports, snapshot
 from curation.release.exports import CHANGES_KEPT, FAILED, MAKING, READY, Export, File
 from curation.release.folder import MANIFEST, SUMS
+from curation.store import erasure
 from curation.store.files import sha256_of_file
 from curation.store.jobrun import JobRun
 from curation.store.service_tables import ExportRow
@@ -25,6 +26,8 @@ def handle(run: JobRun) -> None:
     export_id = _claimed(run)
     if export_id is None:
         return
+    with run.workspace.db.read() as session:
+        seen = erasure.newest(session)
     try:
         manifest, snapshot_id = _made(run, export_id)
     except StaleLease:
@@ -38,6 +41,7 @@ def handle(run: JobRun) -> None:
         raise
     else:
         with run.finishing() as session:
+            _require_unerased(run, session, export_id, seen)
             row = session.get_one(ExportRow, export_id)
             row.state, row.manifest, row.snapshot_id, row.error = READY, manifest, snapshot_id, None
             row.finished_at = run.workspace.db.now(session)
@@ -101,6 +105,14 @@ def _made(run: JobRun, export_id: int) -> tuple[dict[str, Any], int]:
         "changes": counts,
     }
     return manifest, frozen.id
+
+
+def _require_unerased(run: JobRun, session: Session, export_id: int, seen: int) -> None:
+    """What was erased while it was written may be in it: nothing is kept, and the job begins again."""
+    erasure.hold(session)
+    if erasure.newest(session) != seen:
+        exports.clear(run.workspace, export_id)
+        raise NotFoundError("listings were erased while the export was written; it is made again")
 
 
 def _go_on(run: JobRun) -> None:

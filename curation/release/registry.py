@@ -236,6 +236,12 @@ def artifacts_gone(model: Model, files: FileStore) -> str:
     return ""
 
 
+def files_of(model: Model, files: FileStore) -> list[tuple[str, str]]:
+    """sha256 and suffix of every file that the model is served from."""
+    wanted = [(model.onnx_sha256, ONNX_SUFFIX), (model.sidecar_sha256, SIDECAR_SUFFIX)]
+    return wanted + (further_files(files.get(*wanted[1])) if files.has(*wanted[1]) else [])
+
+
 def _promoted(session: Session) -> list[int]:
     """Model ids in the order they went live, without those taken back; the last one is live."""
     past: list[int] = []
@@ -262,10 +268,7 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
 def _require_artifacts(model: Model, files: FileStore | None) -> None:
     if files is None:
         return
-    wanted = [(model.onnx_sha256, ONNX_SUFFIX), (model.sidecar_sha256, SIDECAR_SUFFIX)]
-    if files.has(*wanted[1]):
-        wanted += further_files(files.get(*wanted[1]))
-    missing = [f"{sha256}{suffix}" for sha256, suffix in wanted if not files.has(sha256, suffix)]
+    missing = [f"{sha256}{suffix}" for sha256, suffix in files_of(model, files) if not files.has(sha256, suffix)]
     if missing:
         raise NotFoundError(
             f"model {model.name} cannot go live: {' and '.join(missing)} not in {files.root}; restore from a backup"

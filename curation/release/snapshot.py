@@ -9,7 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from curation import crash
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.release.labels import LabelState, pages
+from curation.store import erasure
 from curation.store.files import SHA256, sha256_of_file
 from curation.store.jobs import insert_new
 from curation.store.tables import ListingRow, SnapshotRow
@@ -68,7 +69,7 @@ class Snapshot:
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What is counted and hashed while the rows go by."""
 
     digest: Any = field(default_factory=lambda: hashlib.sha256(json.dumps([FORMAT, *COLUMNS]).encode()))
@@ -78,15 +79,21 @@ class _Tally:
     sources: dict[str, Counter[str]] = field(default_factory=lambda: {question.value: Counter() for question in Question})
 
     def add(self, row: LabelState) -> None:
-        line = json.dumps([getattr(row, name) for name in COLUMNS], ensure_ascii=False, allow_nan=False)
-        self.digest.update(b"\n" + line.encode())
+        """Count and hash one row."""
+        self.hash_row([getattr(row, name) for name in COLUMNS])
         self.n_listings += 1
         self.n_annotated += row.n_annotators > 0
         self.splits[row.split] += 1
         for question, counts in self.sources.items():
             counts[getattr(row, f"{question}_source") or "unlabelled"] += 1
 
+    def hash_row(self, values: Sequence[Any]) -> None:
+        """Take one row, its values in the order of COLUMNS, into the snapshot's name."""
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False)
+        self.digest.update(b"\n" + line.encode())
+
     def summary(self) -> dict[str, Any]:
+        """What is counted, as it is kept."""
         return {
             "n_listings": self.n_listings,
             "n_annotated": self.n_annotated,
@@ -99,12 +106,20 @@ def create(workspace: Workspace, *, now: datetime) -> Snapshot:
     """Freeze the labels as they are; the same state gives the same sha256 and the same row.
 
     Everything is read in one consistent transaction, in pages, so memory does not grow with the
-    catalog. Raises InputError if there are no listings.
+    catalog. Read again if listings are erased meanwhile. Raises InputError if there are no listings.
     """
+    while (found := _frozen(workspace, now=now)) is None:
+        pass
+    return found
+
+
+def _frozen(workspace: Workspace, *, now: datetime) -> Snapshot | None:
+    """None where listings were erased since they were read: nothing of them is kept."""
     workspace.files.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.files.root, prefix=".snapshot-") as folder:
         path = Path(folder) / "manifest.parquet"
         with workspace.db.read() as session:
+            seen = erasure.newest(session)
             tally = _write(pages(session), path)
             if not tally.n_listings:
                 raise InputError("there are no listings to take a snapshot of; run `refurbish ingest` first")
@@ -113,15 +128,15 @@ def create(workspace: Workspace, *, now: datetime) -> Snapshot:
         manifest = workspace.files.put_file(path, SUFFIX)
     crash.reached("snapshot.before_row")
     summary = {**tally.summary(), "n_groups": n_groups, "n_bytes": n_bytes, "manifest_sha256": manifest}
-    return _record(workspace, tally.digest.hexdigest(), summary, now=now)
+    return _record(workspace, tally.digest.hexdigest(), summary, seen, now=now)
 
 
-def _write(batches: Iterator[list[LabelState]], path: Path) -> _Tally:
+def _write(batches: Iterator[list[LabelState]], path: Path) -> Tally:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()], metadata={"refurbish": FORMAT})
-    tally = _Tally()
+    tally = Tally()
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=6) as writer:
         for rows in batches:
             for row in rows:
@@ -131,8 +146,12 @@ def _write(batches: Iterator[list[LabelState]], path: Path) -> _Tally:
     return tally
 
 
-def _record(workspace: Workspace, sha256: str, summary: dict[str, Any], *, now: datetime) -> Snapshot:
+def _record(workspace: Workspace, sha256: str, summary: dict[str, Any], seen: int, *, now: datetime) -> Snapshot | None:
     with workspace.db.write() as session:
+        erasure.hold(session)
+        if erasure.newest(session) != seen:
+            workspace.files.path(summary["manifest_sha256"], SUFFIX).unlink(missing_ok=True)
+            return None
         insert_new(session, SnapshotRow, [{"sha256": sha256, "summary": summary, "created_at": now}], ["sha256"])
         found = get(session, sha256)
         if not workspace.files.has(found.summary["manifest_sha256"], SUFFIX):
@@ -166,8 +185,8 @@ def by_id(session: Session, snapshot_id: int) -> Snapshot:
 def load(workspace: Workspace, sha256: str) -> "pd.DataFrame":
     """The manifest as a frame, one row per listing ordered by listing_id; columns as in COLUMNS.
 
-    Absent text is missing, `run_id` is nullable Int64. Raises NotFoundError or IntegrityError if
-    the stored file is gone or was changed.
+    Absent text is missing, `run_id` is nullable Int64. Listings that were erased since are left out. Raises NotFoundError
+    or IntegrityError if the stored file is gone or was changed.
     """
     import pandas as pd
     import pyarrow.parquet as pq
@@ -175,7 +194,7 @@ def load(workspace: Workspace, sha256: str) -> "pd.DataFrame":
     table = pq.read_table(manifest(workspace, sha256))
     frame: pd.DataFrame = table.drop_columns("run_id").to_pandas()
     frame["run_id"] = pd.array(table["run_id"].to_pylist(), dtype="Int64")
-    return frame
+    return frame[frame["content_sha256"] != ""].reset_index(drop=True)
 
 
 def manifest(workspace: Workspace, sha256: str) -> Path:

@@ -5,7 +5,7 @@ Memory is that of the newest 20,000 verified listings' vectors, however many the
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +98,20 @@ def atlas(workspace: Workspace, scorer: Scorer) -> Atlas:
     if missing:
         _keep(file, [one.key for one in there], vectors)
     return Atlas(tuple(there), vectors)
+
+
+def forget(workspace: Workspace, refs: Collection[str]) -> int:
+    """Drop the vectors of these listings from every model's file; how many there were. Safe to repeat."""
+    n_gone = 0
+    for file in sorted((workspace.settings.home / FOLDER).glob("*.parquet")):
+        held = _kept(file)
+        kept = {key: vector for key, vector in held.items() if not {key, key.partition(" ")[2]} & set(refs)}
+        n_gone += len(held) - len(kept)
+        if kept and len(kept) < len(held):
+            _keep(file, list(kept), np.stack(list(kept.values())))
+        elif len(kept) < len(held) or not held:
+            file.unlink(missing_ok=True)
+    return n_gone
 
 
 def reason(near: Sequence[Near]) -> Reason | None:

@@ -63,6 +63,8 @@ def of(session: Session, ref: str) -> Page:
     listing = listings.load(session, ids=[known.listing_id])[0] if known.listing_id is not None else None
     events = list(_read(session, known.listing_id)) if known.listing_id is not None else []
     snapshots = list(_snapshots(session, known, first_at=events[-1].at)) if events else []
+    if known.erased_at is not None:
+        events.append(Event(known.erased_at, "erased", "", "", "The listing was erased on request; ids and answers are left"))
     events += [*_reports(session, ref), *_asked(known), *_said(known), *_changes(known), *snapshots]
     order = sorted(range(len(events)), key=lambda i: (events[i].at, i), reverse=True)
     is_repaired = any(

@@ -4,7 +4,7 @@ Order is by the data (`updated_at`, then arrival for states that share one), nev
 alone. A deleted annotation or task is a tombstone: no state of it counts, early or late.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, func, select, update
 from sqlalchemy.orm import Session
 
 from curation.store.jobs import insert_new
+from curation.store.service_tables import ErasedListing
 from curation.store.tables import AnnotationRow, Category, CategoryAlias, ListingRow, TaskRow, Tombstone
 from curation.types import AnnotationsDeleted, Event, LabelEvent, Origin, Outcome, Question, TasksDeleted, TaskSeen, Vote
 
@@ -49,6 +50,8 @@ def log_event(session: Session, event: Event, *, via: str, now: datetime) -> Log
 def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) -> Logged:
     _lock(session, event.source, event.source_id)
     ref = event.listing_ref or _ref_of_task(session, event.source, event.task_id)
+    if (event.note or event.raw_value) and _is_erased(session, ref):
+        event = replace(event, note="", raw_value=None)
     if not insert_new(
         session, AnnotationRow, [_row(event, ref, via, now)], ["source", "source_id", "question", "revision"]
     ) and not _read_anew(session, event):
@@ -191,6 +194,11 @@ def _upsert_task(session: Session, source: str, task_id: str, *, ref: str, is_de
 def _ref_of_task(session: Session, source: str, task_id: str) -> str | None:
     found = select(TaskRow.listing_ref).where(TaskRow.source == source, TaskRow.task_id == task_id)
     return session.execute(found).scalar_one_or_none() or None
+
+
+def _is_erased(session: Session, ref: str | None) -> bool:
+    mine = (ErasedListing.ref == ref, ErasedListing.allowed_at.is_(None))
+    return session.execute(select(ErasedListing.id).where(*mine).limit(1)).first() is not None
 
 
 def _known_refs(session: Session, refs: set[str | None]) -> set[str]:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from curation.errors import NotFoundError, shorten
+from curation.store.service_tables import ErasedListing, Erasure
 from curation.store.tables import (
     AnnotationRow,
     Category,
@@ -103,7 +104,10 @@ class Doubted:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All of it, oldest first. `listing_id` is None if only annotations of this ref are known (orphans)."""
+    """All of it, oldest first. `listing_id` is None if only annotations of this ref are known (orphans).
+
+    Of an erased listing only ids, changes and answers are left.
+    """
 
     ref: str
     listing_id: int | None
@@ -117,6 +121,7 @@ class History:
     annotations: tuple[Said, ...]
     review: tuple[Asked, ...]
     suspects: tuple[Doubted, ...]
+    erased_at: datetime | None = None
 
 
 def of(session: Session, ref: str) -> History:
@@ -124,11 +129,11 @@ def of(session: Session, ref: str) -> History:
     listing = session.execute(
         select(ListingRow, Category.path).outerjoin(Category, Category.id == ListingRow.category_id).where(ListingRow.ref == ref)
     ).one_or_none()
-    annotations = _annotations(session, ref)
-    if listing is None and not annotations:
+    annotations, erased = _annotations(session, ref), None if listing is not None else _erased(session, ref)
+    if listing is None and not annotations and erased is None:
         raise NotFoundError(f"no listing and no annotation has the ref {shorten(ref)}; refs are those of the ingested file")
     row = None if listing is None else listing[0]
-    listing_id = -1 if row is None else row.id
+    listing_id = row.id if row is not None else -1 if erased is None else erased.listing_id
     return History(
         ref=ref,
         listing_id=None if row is None else row.id,
@@ -142,7 +147,14 @@ def of(session: Session, ref: str) -> History:
         annotations=annotations,
         review=_review(session, listing_id),
         suspects=_all(session, SuspectRow, Doubted, listing_id, SuspectRow.question),
+        erased_at=None if erased is None else erased.at,
     )
+
+
+def _erased(session: Session, ref: str) -> Any | None:
+    """Id and time of the last erasure of a listing with this ref."""
+    mine = select(ErasedListing.listing_id, Erasure.at).join(Erasure, Erasure.id == ErasedListing.erasure_id)
+    return session.execute(mine.where(ErasedListing.ref == ref).order_by(ErasedListing.id.desc()).limit(1)).one_or_none()
 
 
 def _all(session: Session, table: Any, record: Any, listing_id: int, order: Any) -> tuple[Any, ...]:

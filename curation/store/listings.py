@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, shorten
-from curation.store import given_labels, labels, reports, taxonomy
+from curation.store import erasure, given_labels, labels, reports, taxonomy
 from curation.store.db import dump_json
 from curation.store.tables import Category, ListingRow
 from curation.store.taxonomy import Node, chunks
@@ -63,8 +63,11 @@ def upsert(session: Session, records: Sequence[Record], *, now: datetime) -> Cou
 
     The seller's category and the reports become labels only where no stronger source stands
     behind the label. Annotations and users' reports that came before their listing are adopted.
-    Writing the same records again changes nothing.
+    Writing the same records again changes nothing. Listings that were erased are left out.
     """
+    erasure.hold(session)
+    erased = erasure.barred(session, [record.ref for record in records])
+    records = [record for record in records if record.ref not in erased]
     by_ref = {record.ref: record for record in records}
     if len(by_ref) < len(records):
         twice = next(ref for ref in by_ref if sum(record.ref == ref for record in records) > 1)
@@ -190,7 +193,17 @@ def _insert(session: Session, rows: list[dict[str, Any]], now: datetime) -> dict
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     statement = dialect.insert(ListingRow).on_conflict_do_nothing(index_elements=["ref"]).returning(ListingRow.ref, ListingRow.id)
     full = [row | {"group_key": row["group_given"] or row["ref"], "created_at": now} for row in rows]
+    if dialect is sqlite:
+        _number(session, full)
     return {row.ref: row.id for row in session.connection().execute(statement, full)}
+
+
+def _number(session: Session, rows: list[dict[str, Any]]) -> None:
+    """SQLite gives the id of a deleted last row to the next one; an erased listing's is never given again."""
+    last = erasure.last_erased_id(session)
+    if last and last > session.execute(select(func.coalesce(func.max(ListingRow.id), 0))).scalar_one():
+        for number, row in enumerate(rows, start=last + 1):
+            row["id"] = number
 
 
 def _update(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Tables of those who use the service: people and what lets them in, what they report, what they download."""
+"""Tables of those who use the service: people and what lets them in, what they report, download and have erased."""
 
 from datetime import datetime
 from typing import Any
@@ -86,3 +86,27 @@ class Token(Base):
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+
+
+class Erasure(Base):
+    """Somebody had listings erased. `leftover`: files still to be removed, empty once all is done (`finished_at`)."""
+
+    __tablename__ = "erasure"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    by: Mapped[str] = mapped_column(String(120))
+    reason: Mapped[str]
+    counts: Mapped[dict[str, Any]]
+    leftover: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class ErasedListing(Base):
+    """All that is left of an erased listing: its ids. Until `allowed_at` nothing may bring it back."""
+
+    __tablename__ = "erased_listing"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    erasure_id: Mapped[int] = mapped_column(ForeignKey("erasure.id"), index=True)
+    listing_id: Mapped[int] = mapped_column(index=True)
+    ref: Mapped[str] = mapped_column(String(200), index=True)
+    allowed_at: Mapped[datetime | None]

@@ -158,11 +158,11 @@ class LabelRow(Base):
 
 
 class LabelHistory(Base):
-    """Every change of a label, with what it was and on whose word it changed."""
+    """Every change of a label, with what it was and on whose word it changed. It outlives a listing that is erased."""
 
     __tablename__ = "label_history"
     id: Mapped[int] = mapped_column(primary_key=True)
-    listing_id: Mapped[int] = mapped_column(ForeignKey("listing.id"), index=True)
+    listing_id: Mapped[int] = mapped_column(index=True)
     question: Mapped[str] = mapped_column(String(16))
     old_value: Mapped[str | None]
     old_source: Mapped[str | None] = mapped_column(String(16))
