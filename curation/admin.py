@@ -9,8 +9,6 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from curation import console
 from curation import settings as settings_module
@@ -20,6 +18,7 @@ from curation.store import health, schema
 from curation.store import history as history_store
 from curation.store import inbox as inbox_store
 from curation.store import jobs as job_store
+from curation.store.db import shown_url
 from curation.store.health import Check
 from curation.store.workspace import Workspace
 
@@ -237,11 +236,8 @@ def _visible(settings: Settings, name: str) -> Any:
     value = getattr(settings, name)
     if isinstance(value, SecretStr):
         return "********" if value.get_secret_value() else ""
-    if name.endswith("_url") and value:
-        try:
-            return make_url(value).render_as_string(hide_password=True)
-        except ArgumentError:
-            return value
+    if name == "database_url" and value:
+        return shown_url(value)
     return list(value) if isinstance(value, tuple) else value
 
 

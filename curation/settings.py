@@ -5,8 +5,9 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -94,6 +95,23 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 1
+
+    @field_validator("label_studio_url", "public_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        """Empty, or http(s)://host[:port][/path]. What is wrong is said without the value, which may hold a password."""
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            is_whole = False
+        if not is_whole or not value.isascii() or not value.isprintable() or set(value) & set(" \\<>\"'"):
+            raise ValueError("must be a web address such as https://labels.example or http://127.0.0.1:8080")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must be without user, password, '?' and '#'; tokens have settings of their own")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from curation.errors import ConfigError, LabelStudioError, shorten
+from curation.labelstudio import wire
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -66,7 +67,9 @@ class Client:
         """The SDK's client. Its import takes seconds, so only what talks to Label Studio pays for it."""
         import label_studio_sdk
 
-        return label_studio_sdk.LabelStudio(base_url=self.url, api_key=self._token, timeout=TIMEOUT_S)
+        return label_studio_sdk.LabelStudio(
+            base_url=self.url, api_key=self._token, timeout=TIMEOUT_S, httpx_client=wire.opened(TIMEOUT_S)
+        )
 
     @contextmanager
     def doing(self, what: str) -> Iterator["LabelStudio"]:

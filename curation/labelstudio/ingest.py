@@ -53,6 +53,7 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
             jobs.enqueue(session, "reconcile", {}, key="reconcile", now=now)
         if not parsed.events:
             inbox.settle(session, inbox_id, "ignored", now=now, reason=parsed.note or "nothing in it is about a listing of ours")
+            _forget(session, inbox_id)
             return
         result = apply.apply_events(session, run.workspace, parsed.events[n_first:], via=apply.WEBHOOK, now=now)
         words = ", ".join(f"{name} {n}" for name, n in sorted((outcomes + Counter(result.outcomes)).items()))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +10,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import DateTime, Dialect, Engine, Text, TypeDecorator, create_engine, event, text
+from sqlalchemy import DateTime, Dialect, Engine, Text, TypeDecorator, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import DatabaseError as UnusableFile
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -32,6 +33,12 @@ RETRYABLE = {"40001", "40P01"}
 
 RETRY_AFTER_S = 0.05
 """Before the second try of a transaction; twice as long before each further one."""
+
+
+HIDDEN = re.compile("pass|secret|key|token", re.IGNORECASE)
+"""Options of a database's address that are not shown."""
+
+UNREADABLE = "*** (no address that can be read; percent-encode what is special in the password)"
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -181,6 +188,18 @@ def is_passing(error: DatabaseError) -> bool:
     return cause.connection_invalidated or getattr(cause.orig, "sqlstate", None) in RETRYABLE
 
 
+def shown_url(url: str) -> str:
+    """The database's address for people: without the password, also where it stands among the options."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):
+        return UNREADABLE
+    if found.host and "@" in (found.database or ""):  # the rest of a password with a slash in it
+        return UNREADABLE
+    hidden = {name: "***" for name in found.query if HIDDEN.search(name)}
+    return found.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn the driver's "database is away, locked, full, read-only" into DatabaseError."""
@@ -197,12 +216,17 @@ def _engine(url: str, busy_timeout_s: float | None) -> Engine:
     try:
         if url.startswith("sqlite"):
             wait_s = BUSY_TIMEOUT_S if busy_timeout_s is None else busy_timeout_s
-            engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False})
+            engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False}, hide_parameters=True)
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
         if url.startswith("postgresql+psycopg:"):
-            return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, connect_args=_patience(busy_timeout_s))
+            limits = {"pool_size": 10, "max_overflow": 20, "connect_args": _patience(busy_timeout_s)}
+            return create_engine(url, pool_pre_ping=True, hide_parameters=True, **limits)
+    except (ArgumentError, ValueError):  # their words show parts of the address
+        raise ConfigError(
+            "database_url cannot be read; percent-encode what is special in the password, and see the port"
+        ) from None
     except Exception as error:
         raise ConfigError(f"database_url cannot be used: {error}") from error
     scheme = url.partition(":")[0]

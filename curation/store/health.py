@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from curation.errors import RefurbishError
 from curation.settings import Settings
 from curation.store import schema
-from curation.store.db import Database
+from curation.store.db import Database, shown_url
 from curation.store.service_tables import User
 from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
 from curation.store.workspace import Workspace, get_state, utc_now
@@ -115,7 +115,7 @@ def database_answers(db: Database) -> Check:
     def ask() -> str:
         with db.read() as session:
             version = session.execute(text("SELECT sqlite_version()" if db.is_sqlite else "SHOW server_version")).scalar_one()
-        return f"{'SQLite' if db.is_sqlite else 'PostgreSQL'} {version} at {db.engine.url.render_as_string(hide_password=True)}"
+        return f"{'SQLite' if db.is_sqlite else 'PostgreSQL'} {version} at {shown_url(db.url)}"
 
     return _checked("database", ask)
 

@@ -60,6 +60,26 @@ def test_config_names_the_origin_of_each_setting_and_hides_secrets(
     assert "canary-571" not in both
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "u:canary-5711@h/x",
+        "postgresql+psycopg:u:canary-5711@h/x",
+        "postgresql+psycopg://u:canary-5711@h:port/x",
+        "postgresql+psycopg://u:canary-5711/5711@h/x",
+        "postgresql+psycopg://u:1/canary-5711@h/x",
+        "postgresql+psycopg://h/x?user=u&password=canary-5711&sslpassword=canary-5711",
+        "postgresql+psycopg://u:canary-5711@127.0.0.1:1/x?connect_timeout=1",
+        "mysql://u:canary-5711@h/x",
+    ],
+)
+@pytest.mark.parametrize("command", ["config", "doctor", "db current"])
+def test_no_command_prints_a_password_of_the_database(tmp_path: Path, address: str, command: str) -> None:
+    """Also where the address is mistyped, or the password stands among its options; nothing ends in a traceback (fault 70)."""
+    found = CliRunner().invoke(main, ["--home", str(tmp_path), "--database-url", address, *command.split()])
+    assert "canary-5711" not in found.output and isinstance(found.exception, SystemExit | None), found.exception
+
+
 def test_config_hides_the_password_in_a_url(tmp_path: Path) -> None:
     """The rest of the address is shown."""
     flags = ["--home", str(tmp_path), "--database-url", "postgresql+psycopg://ada:canary-5711@db.example/x"]
