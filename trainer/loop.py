@@ -154,6 +154,8 @@ def fit(
         if epoch - kept.epoch >= config.patience:
             break
     detector.load_state_dict(kept.state, strict=False)
+    if config.reads_predicted:
+        violation_fit.set_linear(detector.eval(), table, train, config)
     violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
     learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(trained)
@@ -183,7 +185,8 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
-    violation_fit.set_linear(detector.eval(), table, train, config)
+    if not config.reads_predicted:
+        violation_fit.set_linear(detector.eval(), table, train, config)
     return detector
 
 
