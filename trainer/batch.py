@@ -10,7 +10,7 @@ from curation.catalog.tokens import FIELDS
 from curation.errors import InputError, shorten
 from trainer.text import ALL_WORDS, DESCRIPTION, N_TEXT_BLOCKS, TITLE
 
-MODALITIES = ("text", "title", "description", "photos", "price", "attributes")
+MODALITIES = ("text", "title", "description", "photos", "price", "attributes", "category")
 ATTRIBUTES = N_TEXT_BLOCKS
 """The block of n-grams of attributes, currency and price band."""
 
@@ -53,6 +53,7 @@ class Batch:
     mask: Tensor  #: (B, V) 0/1
     tokens: Tensor | None = None  #: (B, L) or (B, L, H), where texts are read in order
     token_fields: Tensor | None = None  #: (B, L) field of each position, 0 = padding
+    said: Tensor | None = None  #: (B,) number of the seller's category, 0 = none (`Kinds`), where violations are asked with it
 
 
 def without(batch: Batch, modality: str) -> Batch:
@@ -70,6 +71,8 @@ def hide(batch: Batch, modality: str, hidden: Tensor) -> Batch:
         raise InputError(f"{shorten(modality)} cannot be hidden; choose one of {', '.join(MODALITIES)}")
     has_price = batch.numeric[:, NUMERIC.index("has_price")] > 0
     batch = replace(batch, numeric=_numbers(batch.numeric, modality, hidden))
+    if modality == "category":
+        return batch if batch.said is None else replace(batch, said=batch.said * ~hidden)
     if modality == "photos":
         return replace(batch, mask=batch.mask * ~hidden[:, None])
     batch = _hide_fields(batch, _FIELDS.get(modality, (modality,)), hidden)

@@ -53,11 +53,13 @@ def certifying(groups: Sequence[str]) -> Mask:
 def cool(detector: Detector, table: Table, validation: Rows) -> tuple[float, ...]:
     """Temperature of each violation, built into its weights; 1 where too few validation rows are verified."""
     wanted = table.targets
-    rows = validation[wanted.is_verified[validation, 1]]
+    rows = validation[wanted.is_asked[validation].any(1)]
     if not len(rows):
         return (1.0,) * len(wanted.violations)
+    asked, truth = wanted.is_asked[rows], wanted.violation[rows] > 0
     logits = logit(np.clip(loop.predict(detector, table, rows)[1].astype(np.float64), 1e-7, 1 - 1e-7))
-    found = tuple(temperature(logits[:, head], wanted.violation[rows, head] > 0) for head in range(len(wanted.violations)))
+    heads = range(len(wanted.violations))
+    found = tuple(temperature(logits[asked[:, head], head], truth[asked[:, head], head]) for head in heads)
     detector.cool(torch.tensor(found, device=detector.violation.weight.device))
     return found
 
@@ -91,7 +93,7 @@ def cuts(
     for head, name in enumerate(wanted.violations):
         pool = _Pool(
             scores=probs[:, head].astype(np.float64),
-            asked=wanted.is_verified[part, 1],
+            asked=wanted.is_asked[part, head],
             truth=wanted.violation[part, head] > 0,
             reported=np.array([name in rows.listings[row].flags for row in part], bool),
             groups=np.array([rows.groups[row] for row in part], np.str_),
@@ -139,5 +141,5 @@ def _certify(pool: _Pool, share: float, settings: Settings, rng: np.random.Gener
 
 def _share_elsewhere(wanted: Targets, rows: Rows, head: int) -> float:
     """Share of positives among the verified rows of the other splits: it plans where the walk begins, and nothing else."""
-    verified = rows[wanted.is_verified[rows, 1]]
+    verified = rows[wanted.is_asked[rows, head]]
     return float(wanted.violation[verified, head].mean()) if len(verified) else 0.0

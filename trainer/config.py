@@ -13,6 +13,7 @@ RECIPES = ("refurbish", "selfie", "cross_entropy")
 FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
+KINDS = ("none", "said", "predicted", "both")
 SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "violation_scaled", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"
@@ -52,6 +53,7 @@ class TrainConfig:
     hide_photos: float = 0.15  #: … whose photos are hidden
     hide_attributes: float = 0.0  #: … whose attributes are hidden
     hide_price: float = 0.0  #: … whose price is hidden
+    hide_category: float = 0.3  #: … whose seller's category is hidden from the violations, where they read it
 
     architecture: str = ""  #: token branch beside the bag: none, textcnn, or cells, as the JSON that `refurbish search` writes
     tokens: str = "sentencepiece"  #: what it reads: pieces of a vocabulary, or hashed words without one
@@ -84,6 +86,7 @@ class TrainConfig:
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
     violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
     violation_scaled: bool = False  #: bring its logits to the scale on which held-out ones are right; with a network always
+    violations_see_category: str = "none"  #: what that head reads of it: none, said (by the seller), predicted or both
     violation_linear: bool = True  #: whether the linear head stands under that network
     violation_epochs: int = 8  #: passes over the training rows with which that network is fitted
     violation_photo_dim: int = 0  #: width of a photo's vector in it; 0 = it sees none
@@ -94,7 +97,11 @@ class TrainConfig:
         bad = [name for name in (*counts, *sizes, "violation_epochs") if getattr(self, name) < 1]
         bad += ["n_folds"] if self.n_folds < 2 else []
         shares = ("memory", "text_dropout", "photo_dropout", "token_dropout", "hide_title", "hide_description", "hide_photos")
-        bad += [name for name in (*shares, "hide_attributes", "hide_price", "selfie_noise") if not 0 <= getattr(self, name) < 1]
+        bad += [
+            name
+            for name in (*shares, "hide_attributes", "hide_price", "hide_category", "selfie_noise")
+            if not 0 <= getattr(self, name) < 1
+        ]
         bad += [name for name in ("repair_doubt", "selfie_certainty") if not 0 <= getattr(self, name) <= 1]
         rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
@@ -104,17 +111,28 @@ class TrainConfig:
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]
         bad += ["backbone_alone"] if self.backbone_alone is True and not self.backbone else []
-        choices = {"recipe": RECIPES, "balance": BALANCES, "fusion": FUSIONS, "tokens": TOKENS}
+        choices = {"recipe": RECIPES, "balance": BALANCES, "fusion": FUSIONS, "tokens": TOKENS, "violations_see_category": KINDS}
         bad += [name for name, known in choices.items() if getattr(self, name) not in known]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
             raise ConfigError(
                 f"training cannot use {values}; counts are at least 1, folds 2, shares in [0, 1), rates above 0, "
                 f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}, "
-                f"balances {', '.join(BALANCES)}, photos {SMALLEST_PX} to {LARGEST_PX} pixels wide, a backbone alone needs one"
+                f"balances {', '.join(BALANCES)}, violations see {', '.join(KINDS)}, "
+                f"photos {SMALLEST_PX} to {LARGEST_PX} pixels wide, a backbone alone needs one"
             )
         self._check_architecture("architecture")
         self._check_architecture("violation_architecture")
+
+    @property
+    def reads_said(self) -> bool:
+        """Whether violations are asked with the seller's category."""
+        return self.violation_linear and self.violations_see_category in ("said", "both")
+
+    @property
+    def reads_predicted(self) -> bool:
+        """Whether violations are asked with the category head's answer."""
+        return self.violation_linear and self.violations_see_category in ("predicted", "both")
 
     @property
     def reads_tokens(self) -> bool:

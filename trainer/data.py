@@ -63,6 +63,7 @@ class Targets:
     said: NDArray[np.int64]  #: (N,) class that the seller chose, -1 = none or not among the classes
     seller: NDArray[np.int64]  #: (N,) number of the seller, -1 = unknown
     group: NDArray[np.int64]  #: (N,) number of the near-duplicate group
+    is_asked: NDArray[np.bool_]  #: (N, V) moderators decided, and could have named this violation
 
     def __len__(self) -> int:
         return len(self.category)
@@ -74,12 +75,15 @@ def targets(
     policy: tuple[str, ...],
     config: TrainConfig,
     origins: Origins | None = None,
+    asked: NDArray[np.bool_] | None = None,
+    reported: NDArray[np.bool_] | None = None,
 ) -> Targets:
     """Targets of labels given as (value, source) per listing, None = unlabelled.
 
     A moderator's word has `verified_weight`. A report is a weak positive; what nobody reported or
     checked is a weak negative. Without `origins` the sellers are unknown and each listing is a group
-    of its own. Raises InputError without any category label.
+    of its own. asked, reported : (N, V) violations that a moderator of the listing could have named, all by default, and those
+    that users reported: what was not asked is as good as not looked at. Raises InputError without any category label.
     """
     classes = tuple(sorted({label[0] for label in categories if label}))
     if not classes:
@@ -90,14 +94,16 @@ def targets(
     verified = verified.reshape(-1, 2)
     weight = np.where(verified[:, 0], config.verified_weight, 1.0).astype(np.float32) * (category >= 0)
     named = [split_violations(label[0]) if label else () for label in violations]
-    present = np.array([[name in found for name in policy] for found in named], np.float32).reshape(-1, len(policy))
+    present: NDArray[np.float32] = np.array([[name in found for name in policy] for found in named], np.float32)
+    present = present.reshape(-1, len(policy))
+    is_asked = np.broadcast_to(verified[:, 1:], present.shape) & (True if asked is None else asked)
+    present = present if reported is None else np.where(verified[:, 1:] & ~is_asked & reported, 1, present).astype(np.float32)
     weak = np.where(present > 0, config.reported_weight, config.unreported_weight)
-    violation_weight = np.where(verified[:, 1:], config.verified_weight, weak).astype(np.float32)
+    violation_weight = np.where(is_asked, config.verified_weight, weak).astype(np.float32)
     repaired = np.array([label is not None and label[1] == LabelSource.REFURBISHED for label in categories], bool)
     said, seller, group = _origins(origins, categories, index)
-    return Targets(
-        classes, policy, category, weight.astype(np.float32), present, violation_weight, verified, repaired, said, seller, group
-    )
+    about = classes, policy, category, weight.astype(np.float32), present, violation_weight, verified, repaired
+    return Targets(*about, said, seller, group, is_asked)
 
 
 def _origins(
@@ -142,6 +148,7 @@ class Table:
         self._category, self._category_weight = _on(wanted.category, device), _on(wanted.category_weight, device)
         self._is_verified = _on(wanted.is_verified[:, 0], device)
         self._balance = torch.ones(len(wanted), device=device)
+        self._said = None if features.said is None else _on(features.said, device)
         self._set_tokens(features.tokens)
 
     def _set_tokens(self, tokens: Tokens | None) -> None:
@@ -187,6 +194,7 @@ class Table:
             mask=(index > 0).float(),
             tokens=tokens,
             token_fields=fields,
+            said=None if self._said is None else self._said[at],
         )
 
     def _sequences(self, at: Tensor) -> tuple[Tensor | None, Tensor | None]:

@@ -24,7 +24,7 @@ class Verified:
     category: tuple[str, ...]  #: (N,) decided path
     groups: tuple[str, ...]  #: (N,) near-duplicate group
     violation_rows: NDArray[np.int64]  #: (M,)
-    violation: NDArray[np.float64]  #: (M, V) 0/1 in the order of `violations`
+    violation: NDArray[np.float64]  #: (M, V) 0/1 in the order of `violations`, NaN where it could not be named then
     violations: tuple[str, ...]
     violation_groups: tuple[str, ...]  #: (M,)
 
@@ -56,12 +56,15 @@ def verified_rows(
     violations: Sequence[str | None],
     groups: Sequence[str],
     policy: tuple[str, ...],
+    is_asked: NDArray[np.bool_] | None = None,
 ) -> Verified:
-    """The eligible rows that moderators decided; `is_verified` (N, 2) is per question."""
+    """The eligible rows that moderators decided; `is_verified` (N, 2) is per question, `is_asked` (N, V) per violation."""
     decided = [np.flatnonzero(eligible & is_verified[:, question]) for question in (0, 1)]
     rows = np.array([row for row in decided[0] if categories[row]], np.int64)
     named = [split_violations(violations[row] or "none") for row in decided[1]]
     truth = np.array([[name in found for name in policy] for found in named], np.float64).reshape(-1, len(policy))
+    if is_asked is not None:
+        truth[~is_asked[decided[1]]] = np.nan
     return Verified(
         category_rows=rows,
         category=tuple(str(categories[row]) for row in rows),
@@ -127,12 +130,12 @@ def report(
 def violation_curves(found: Candidate, verified: Verified) -> dict[str, curves.Columns]:
     """Precision against recall of each violation that has a positive, on the rows that `report` reports."""
     rows = _reporting(verified)
-    probs, truth = found.violation_probs[rows], verified.violation[rows] > 0
-    drawn = {
-        name: curves.precision_recall(probs[:, column], truth[:, column])
-        for column, name in enumerate(verified.violations)
-        if truth[:, column].any() and np.isfinite(probs[:, column]).all()
-    }
+    drawn = {}
+    for column, name in enumerate(verified.violations):
+        known = rows[np.isfinite(verified.violation[rows, column])]
+        probs, truth = found.violation_probs[known, column], verified.violation[known, column] > 0
+        if truth.any() and np.isfinite(probs).all():
+            drawn[name] = curves.precision_recall(probs, truth)
     return drawn
 
 
@@ -156,6 +159,8 @@ def _root_correct(scores: Scores, verified: Verified) -> Mask:
 def _violation(
     probs: NDArray[np.floating[Any]], truth: NDArray[np.float64], cut: Mapping[str, Any] | None, rng: np.random.Generator
 ) -> Mapping[str, Any]:
+    known = np.isfinite(truth)
+    probs, truth = probs[known], truth[known]
     if not np.isfinite(probs).all():  # a model of another policy
         return {"n": len(truth), "n_positive": int(truth.sum()), "threshold": None}
     value = None if cut is None else cut["value"]

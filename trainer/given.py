@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.kinds import Kinds
 from curation.catalog.photos import PhotoCache
 from curation.catalog.tokens import Tokenizer
 from curation.errors import InputError, StaleLease
@@ -16,7 +18,7 @@ from curation.release import snapshot
 from curation.store import violations
 from curation.store.workspace import Workspace
 from curation.types import Split
-from trainer import data, folds, loop, state
+from trainer import asked, data, folds, loop, state
 from trainer.checkpoint import Checkpoints
 from trainer.config import TrainConfig
 from trainer.processes import Processes
@@ -88,7 +90,8 @@ def read(
         cache = PhotoCache(folder, shape.photo_px)
         train, validation = _training_rows(rows, wanted)
         tokenizer = tokenizer_of(rows.listings, train, config)
-        features = Featurizer(shape, tokenizer).transform(rows.listings, workspace.media, cache)
+        kinds = Kinds(wanted.classes) if config.reads_said else None
+        features = Featurizer(shape, tokenizer, kinds).transform(rows.listings, workspace.media, cache)
         table = data.Table(features, shape, wanted, loop.stem_of(features, train, config, folder), device)
     inputs = (features.ids, features.numeric, features.photo_index, features.photos, wanted.category, wanted.category_weight)
     if processes.n > 1:
@@ -111,8 +114,14 @@ def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch
 
 def _targets(workspace: Workspace, rows: SnapshotRows, config: TrainConfig) -> data.Targets:
     with workspace.db.read() as session:
-        policy = violations.names(session, workspace.settings)
-    return data.targets(rows.category, rows.violation, policy, config, data.Origins.of(rows.listings, rows.groups))
+        policy, added = violations.names(session, workspace.settings), violations.added(session)
+        spoke_at = asked.decided_at(session) if added else {}
+    origins = data.Origins.of(rows.listings, rows.groups)
+    if not added:
+        return data.targets(rows.category, rows.violation, policy, config, origins)
+    answered = asked.asked_of(rows, policy, added, spoke_at)
+    reported = np.stack([asked.reported(rows, name) for name in policy], 1)
+    return data.targets(rows.category, rows.violation, policy, config, origins, answered, reported)
 
 
 def _training_rows(rows: SnapshotRows, wanted: data.Targets) -> tuple[data.Rows, data.Rows]:

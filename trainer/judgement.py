@@ -55,6 +55,7 @@ def judge(
         [label and label[0] for label in rows.violation],
         rows.groups,
         wanted.violations,
+        wanted.is_asked,
     )
     ours = _challenger(workspace, rows, features, fitted, artifact, verified)
     theirs, note = _champion(workspace, rows, champion, verified)

@@ -130,6 +130,8 @@ def fit(
         saved.keep(course)
     kept, losses = course.kept, course.losses
     detector.load_state_dict(kept.state, strict=False)
+    if config.reads_predicted:
+        violation_fit.set_linear(detector.eval(), table, train, config)
     violation_fit.set_residual(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
     learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(course.trained)
@@ -154,7 +156,8 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
-    violation_fit.set_linear(detector.eval(), table, train, config)
+    if not config.reads_predicted:
+        violation_fit.set_linear(detector.eval(), table, train, config)
     return detector
 
 

@@ -1,7 +1,7 @@
 """The detector: text, photos and numbers → a category of the tree, and six violations.
 
-The category head stands on trained branches; the violation head is linear in the branches' inputs
-and fitted apart (`trainer.violations`).
+The category head stands on trained branches; the violation head is linear in the branches' inputs and, by option, in the
+category, and fitted apart (`trainer.violations`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from trainer.batch import PARTS, Batch, hide
 from trainer.config import TrainConfig
 from trainer.fusion import fusion_of
 from trainer.image import PhotoBranch, PhotoStem, Stem
+from trainer.kind import Kind
 from trainer.residual import Residual
 from trainer.sequence import TokenBranch
 from trainer.text import TextBranch
@@ -44,6 +45,7 @@ class Raw:
     mask: Tensor  #: (B, V)
     tokens: Tensor | None
     token_fields: Tensor | None
+    said: Tensor | None
 
 
 class TreeHead(nn.Module):
@@ -108,6 +110,8 @@ class Detector(nn.Module):
         heads = {name: TreeHead(width, classes) for name, width in widths_of.items()} if config.aux_weight else None
         self.auxiliary = None if heads is None else nn.ModuleDict(heads)
         self.violation = nn.Linear(self.stem.width + len(NUMERIC), n_violations).requires_grad_(False)
+        reads = {"reads_said": config.reads_said, "reads_predicted": config.reads_predicted}
+        self.kind = Kind(classes, n_violations, **reads) if any(reads.values()) else None
         self.residual = _residual(config, self.stem.width, n_violations, n_ids)
         self.register_buffer("numeric_mean", torch.zeros(len(NUMERIC)))
         self.register_buffer("numeric_std", torch.ones(len(NUMERIC)))
@@ -123,7 +127,9 @@ class Detector(nn.Module):
     def answer(self, joint: Tensor, direct: Tensor, seen: Batch | Raw) -> tuple[Tensor, Tensor]:
         """The heads, over the joint embedding (B, D) and over what the violations are read from."""
         plain = torch.cat([mean_view(seen.views.float(), seen.mask), self.scaled(seen.numeric)], 1)
-        return self.category(joint), direct + self.violation(plain).float() + self.added(seen)
+        category = self.category(joint)
+        told = 0.0 if self.kind is None else self.kind(seen.said, category)
+        return category, direct + self.violation(plain).float() + told + self.added(seen)
 
     def added(self, seen: Batch | Raw) -> Tensor:
         """(B, V) logits that the violations' own network adds to the linear ones; 0 without one."""
@@ -140,6 +146,8 @@ class Detector(nn.Module):
         for head in heads:
             head.weight.div_(by[:, None])
             head.bias.div_(by)
+        for table in [] if self.kind is None else self.kind.tables:
+            table.div_(by)
 
     def token_example(self, n: int) -> tuple[Tensor, ...]:
         """Tokens and fields of n listings to trace with, nothing where none are read."""
@@ -249,10 +257,11 @@ class Exportable(nn.Module):
         photo_index: Tensor,
         tokens: Tensor | None = None,
         token_fields: Tensor | None = None,
+        said: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         detector, mask = self.detector, (photo_index > 0).float()
         views = _looked(detector.stem, photos)[photo_index.long()]
         pooled, direct = detector.text.padded(ids, counts)
         joint = detector.joint(pooled, numeric, views, mask, detector.read(tokens, token_fields))
-        raw = Raw(numeric, views, mask, tokens, token_fields)
+        raw = Raw(numeric, views, mask, tokens, token_fields, said)
         return *detector.probabilities(detector.answer(joint, direct, raw)), joint

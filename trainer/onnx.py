@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from curation.catalog.features import FeatureConfig, Features
-from curation.catalog.scorer import EMBEDDING, INPUTS, OUTPUTS, TOKEN_INPUTS, Scorer
-from curation.catalog.sidecar import FORMAT, INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS, TOKENIZER
+from curation.catalog.scorer import EMBEDDING, INPUTS, OUTPUTS, SAID_INPUT, TOKEN_INPUTS, Scorer
+from curation.catalog.sidecar import FORMAT, INT8, ONNX_SUFFIX, SAID, SIDECAR_SUFFIX, THRESHOLDS, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.release.gates import Check
 from curation.store.db import dump_json
@@ -84,6 +84,7 @@ def export(
         "weights_sha256": weights,
         "report": dict(report),
         **({TOKENIZER: tokenizer.save(files)} if tokenizer else {}),
+        **({SAID: True} if detector.config.reads_said else {}),
     }
     if certify is not None:
         sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar, tokenizer))
@@ -120,9 +121,10 @@ def traced(network: Exportable, shape: FeatureConfig) -> bytes:
         torch.zeros(n, len(detector.numeric_mean)),
         torch.zeros(n + 1, side, side, 3, dtype=torch.uint8),
         torch.ones(n, shape.n_views, dtype=torch.int32),
-        *detector.token_example(n),
     )
-    names = (*INPUTS, *TOKEN_INPUTS)[: len(example)]
+    further = dict(zip(TOKEN_INPUTS, detector.token_example(n), strict=False))
+    further |= {SAID_INPUT: torch.ones(n, dtype=torch.int32)} if detector.config.reads_said else {}
+    names = (*INPUTS, *further)
     axes = {name: {0: "photos" if name == "photos" else "listings"} for name in (*names, *OUTPUTS, EMBEDDING)}
     axes |= {name: {0: "listings", 1: "positions"} for name in names if name in TOKEN_INPUTS}
     out = io.BytesIO()
@@ -132,7 +134,7 @@ def traced(network: Exportable, shape: FeatureConfig) -> bytes:
         warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # of paddings, which it writes back to front
         torch.onnx.export(
             network.eval(),
-            example,
+            (*example, further),
             out,  # type: ignore[arg-type]
             input_names=list(names),
             output_names=[*OUTPUTS, EMBEDDING],

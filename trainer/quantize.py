@@ -107,12 +107,14 @@ def compared(full: Scorer, small: Scorer, table: Table, rows: SnapshotRows, sett
     """
     wanted, is_test = table.targets, rows.splits == Split.TEST.value
     part = (is_test & ~certifying(rows.groups)) | (rows.splits == Split.VALIDATION.value)
-    decided = [np.flatnonzero(part & wanted.is_verified[:, question]) for question in (0, 1)]
+    decided = [np.flatnonzero(part & one) for one in (wanted.is_verified[:, 0], wanted.is_asked.any(1))]
     usual = rows.of(Split.VALIDATION)
     chosen = [found if len(found) >= max(1, settings.retrain_min_per_question) else usual for found in decided]
     category = chosen[0][wanted.category[chosen[0]] >= 0]
     answers = (_answers(one, table, category, chosen[1]) for one in (full, small))
-    return rounded(next(answers), next(answers), wanted.violation[chosen[1]] > 0, wanted.violations, settings)
+    is_known = wanted.is_asked[chosen[1]] if chosen[1] is decided[1] else np.ones((len(usual), len(wanted.violations)), bool)
+    truth = np.where(is_known, wanted.violation[chosen[1]], np.nan)
+    return rounded(next(answers), next(answers), truth, wanted.violations, settings)
 
 
 def _answers(scorer: Scorer, table: Table, category: Rows, violation: Rows) -> Answers:

@@ -1,22 +1,22 @@
 """The fit of the violations: the linear head at once, then by steps the network that reads what it leaves over."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from trainer import residual, violations
+from trainer import kind, residual, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, parts
 from trainer.model import Detector
 from trainer.objective import autocast
 from trainer.step import MAX_GRADIENT, finite
+from trainer.violations import Floats, Linear, Seen
 
 N_FOLDS = 4
 """Of the linear head whose logits the network is fitted upon."""
-
-Inputs = tuple[csr_matrix, NDArray[np.float32], NDArray[np.float32]]
 
 
 @torch.no_grad()
@@ -25,13 +25,24 @@ def set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig
     wanted = table.targets
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     if config.violation_linear:
-        found = violations.fit(*_inputs(detector, table, rows), *answers, config.violation_strength)
+        found = violations.fit(
+            seen(detector, table, rows, wanted.classes), *answers, config.violation_strength, config.hide_category
+        )
         detector.text.direct.copy_(torch.from_numpy(found.text))
         detector.violation.weight.copy_(torch.from_numpy(found.dense.T))
         detector.violation.bias.copy_(torch.from_numpy(found.bias))
+        for name, values in tables(found, table.targets.classes).items():
+            getattr(detector.kind, name).copy_(torch.from_numpy(values))
     else:
         detector.violation.weight.zero_()
         detector.violation.bias.copy_(torch.from_numpy(violations.log_odds(*answers)))
+
+
+def tables(found: Linear, classes: Sequence[str]) -> dict[str, Floats]:
+    """What the category says of the violations, of each leaf and its root together, by the names of `Kind`."""
+    every = kind.spread(classes)
+    weights = {"said": (every, found.said), "predicted": (every[1 : 1 + len(classes)], found.predicted)}
+    return {name: np.asarray(part @ one, np.float32) for name, (part, one) in weights.items() if one is not None}
 
 
 def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
@@ -80,7 +91,8 @@ def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -
     wanted, groups = table.targets, np.unique(table.targets.group[rows], return_inverse=True)[1]
     folds = np.random.default_rng(config.seed).permutation(groups.max(initial=0) + 1)[groups] % N_FOLDS
     answers = wanted.violation[rows], wanted.violation_weight[rows]
-    found = violations.held_out(*_inputs(detector, table, rows), *answers, config.violation_strength, folds)
+    inputs, strength = seen(detector, table, rows, wanted.classes), config.violation_strength
+    found = violations.held_out(inputs, *answers, strength, folds, config.hide_category)
     scale, shift = violations.scale_of(found, *answers)
     detector.cool(torch.from_numpy(1 / scale).to(table.device))
     detector.violation.bias.add_(torch.from_numpy(shift).to(table.device))
@@ -105,7 +117,22 @@ def _answers(table: Table, rows: Rows) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(present).to(table.device), torch.from_numpy(weight).to(table.device)
 
 
-def _inputs(detector: Detector, table: Table, rows: Rows) -> Inputs:
-    """N-grams, photos and numbers of these rows, as the linear head has them."""
+@torch.no_grad()
+def seen(detector: Detector, table: Table, rows: Rows, classes: Sequence[str]) -> Seen:
+    """What the linear head sees of these rows of a table that the detector's text has weighed; `classes`: the detector's."""
+    config, given = detector.config, table.features.said
     numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
-    return table.sparse(rows, detector.text.direct_scale), table.photos(rows), numbers.cpu().numpy()
+    said = np.zeros(len(rows), np.int64) if given is None else given[rows]
+    return Seen(
+        table.sparse(rows, detector.text.direct_scale),
+        table.photos(rows),
+        numbers.cpu().numpy(),
+        kind.told(said, classes) if config.reads_said else None,
+        kind.guessed(_probs(detector, table, rows), classes) if config.reads_predicted else None,
+    )
+
+
+def _probs(detector: Detector, table: Table, rows: Rows) -> csr_matrix:
+    """(n, K) category probabilities at temperature 1, those that are not next to nothing."""
+    found = (detector(table.batch(part))[0].float().exp().cpu().numpy() for part in parts(rows))
+    return vstack([csr_matrix(np.where(one >= kind.LEAST, one, 0)) for one in found]).tocsr()

@@ -1,15 +1,15 @@
-"""The violation head: linear in n-grams, photos and numbers, fitted to its optimum at once.
+"""The violation head: linear in n-grams, photos, numbers and, by option, the category; fitted to its optimum at once.
 
 Violations are rare. Trained by small steps beside the category, their few positives drown: average
 precision on real ads stayed at half of what logistic regression reaches. The same linear model is
 convex, so liblinear finds its best weights in less than a second.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.linear_model import LogisticRegression
 
 N_COMPONENTS = 16
@@ -24,62 +24,102 @@ MIN_OF_EACH = 10
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What the heads see of N listings."""
+
+    ngrams: csr_matrix  #: (N, n_buckets), weighed
+    photos: Floats  #: (N, F) mean view, 0 = none
+    numbers: Floats  #: (N, 5) standardised
+    said: csr_matrix | None = None  #: (N, C) the seller's category (`trainer.kind`), where heads read it
+    predicted: csr_matrix | None = None  #: (N, C) the category head's, where heads read it
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def of(self, rows: NDArray[np.int64]) -> "Seen":
+        """These rows."""
+        said, predicted = (None if part is None else part[rows] for part in (self.said, self.predicted))
+        return Seen(self.ngrams[rows], self.photos[rows], self.numbers[rows], said, predicted)
+
+    def untold(self) -> "Seen":
+        """The same as if no seller had named a category: the first column says so, as loud as a category speaks."""
+        if self.said is None:
+            return self
+        n = len(self)
+        loud = np.full(n, self.said.data.max(initial=0), np.float32)
+        return replace(self, said=csr_matrix((loud, (np.arange(n), np.zeros(n, np.int64))), self.said.shape))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Logits = ngrams @ text + other @ dense + bias."""
+    """Logits = ngrams @ text + other @ dense + kinds @ their weights + bias."""
 
     text: Floats  #: (n_buckets, V)
     dense: Floats  #: (F + 5, V)
     bias: Floats  #: (V,)
+    said: Floats | None = None  #: (C, V)
+    predicted: Floats | None = None  #: (C, V)
 
-    def logits(self, ngrams: csr_matrix, photos: Floats, numbers: Floats) -> Floats:
+    def logits(self, seen: Seen) -> Floats:
         """(N, V) of these rows."""
-        found: Floats = np.asarray(ngrams @ self.text + np.hstack([photos, numbers]) @ self.dense + self.bias, np.float32)
-        return found
+        found = seen.ngrams @ self.text + np.hstack([seen.photos, seen.numbers]) @ self.dense + self.bias
+        for kind, weights in ((seen.said, self.said), (seen.predicted, self.predicted)):
+            found = found if kind is None or weights is None else found + kind @ weights
+        return np.asarray(found, np.float32)
 
 
 def held_out(
-    ngrams: csr_matrix,
-    photos: Floats,
-    numbers: Floats,
-    present: Floats,
-    weight: Floats,
-    strength: float,
-    folds: NDArray[np.int64],
+    seen: Seen, present: Floats, weight: Floats, strength: float, folds: NDArray[np.int64], hide_said: float = 0.0
 ) -> Floats:
     """(N, V) logits of heads that did not see the row: each fold's by a fit on the others. folds : (N,)"""
     found = np.zeros_like(present)
     for fold in np.unique(folds):
         rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        made = fit(ngrams[rest], photos[rest], numbers[rest], present[rest], weight[rest], strength)
-        found[rows] = made.logits(ngrams[rows], photos[rows], numbers[rows])
+        made = fit(seen.of(rest), present[rest], weight[rest], strength, hide_said)
+        found[rows] = made.logits(seen.of(rows))
     return found
 
 
-def fit(ngrams: csr_matrix, photos: Floats, numbers: Floats, present: Floats, weight: Floats, strength: float) -> Linear:
+def fit(seen: Seen, present: Floats, weight: Floats, strength: float, hide_said: float = 0.0) -> Linear:
     """One weighted logistic regression per violation, with C = `strength`.
 
-    ngrams : (N, n_buckets); photos : (N, F) mean view, 0 = none; numbers : (N, 5) standardised;
-    present, weight : (N, V). A violation of which only one answer is known keeps its log-odds.
-    Photos enter by their first 16 principal components: more would fit the few positives by heart.
+    present, weight : (N, V). A violation of which only one answer is known keeps its log-odds. Photos enter by their first 16
+    principal components: more would fit the few positives by heart. Where sellers' categories are read each row counts twice,
+    told and, with the share `hide_said` of its weight, as if nobody had told: the expectation of hiding it at random.
     """
-    projection = _components(photos)
-    dense = np.hstack([photos @ projection, numbers * NUMBER_SCALE])
-    rows = hstack([ngrams, csr_matrix(dense)]).tocsr()
-    n_heads, n_text = present.shape[1], ngrams.shape[1]
-    text, other = np.zeros((n_text, n_heads), np.float32), np.zeros((dense.shape[1], n_heads), np.float32)
-    bias = log_odds(present, weight)
-    for head in range(n_heads):
+    projection = _components(seen.photos)
+    rows = _columns(seen, projection)
+    if seen.said is not None and hide_said:
+        rows = vstack([rows, _columns(seen.untold(), projection)]).tocsr()
+        present, weight = np.vstack([present] * 2), np.vstack([weight * (1 - hide_said), weight * hide_said])
+    bias, found = log_odds(present, weight), np.zeros((rows.shape[1], present.shape[1]), np.float32)
+    for head in range(present.shape[1]):
         known = weight[:, head] > 0
         answers = present[known, head]
         if len(set(answers.tolist())) < 2:
             continue
         model = LogisticRegression(C=strength, solver="liblinear", tol=TOLERANCE, max_iter=MAX_ITERATIONS)
         model.fit(rows[known], answers, sample_weight=weight[known, head])
-        text[:, head], other[:, head] = model.coef_[0, :n_text], model.coef_[0, n_text:]
-        bias[head] = model.intercept_[0]
-    n_photo = projection.shape[1]
-    return Linear(text, np.vstack([projection @ other[:n_photo], other[n_photo:] * NUMBER_SCALE]).astype(np.float32), bias)
+        found[:, head], bias[head] = model.coef_[0], model.intercept_[0]
+    return _parted(found, bias, seen, projection)
+
+
+def _columns(seen: Seen, projection: Floats) -> csr_matrix:
+    """(N, n) all that heads see, side by side."""
+    dense = np.hstack([seen.photos @ projection, seen.numbers * NUMBER_SCALE])
+    kinds = [kind for kind in (seen.said, seen.predicted) if kind is not None]
+    return hstack([seen.ngrams, csr_matrix(dense), *kinds]).tocsr()
+
+
+def _parted(weights: Floats, bias: Floats, seen: Seen, projection: Floats) -> Linear:
+    """The weights (n, V) of `_columns` by what they weigh."""
+    widths = [seen.ngrams.shape[1], projection.shape[1], seen.numbers.shape[1]]
+    widths += [0 if kind is None else kind.shape[1] for kind in (seen.said, seen.predicted)]
+    text, photos, numbers, said, predicted = np.split(weights, np.cumsum(widths)[:-1])
+    dense = np.vstack([projection @ photos, numbers * NUMBER_SCALE]).astype(np.float32)
+    kinds = (None if kind is None else part for kind, part in ((seen.said, said), (seen.predicted, predicted)))
+    return Linear(text, dense, bias, *kinds)
 
 
 def scale_of(logits: Floats, present: Floats, weight: Floats) -> tuple[Floats, Floats]:

@@ -2,9 +2,8 @@
 
 Text becomes hashed word 1-2-grams and character 3-5-grams, title and description apart, and word
 1-2-grams of both together; attributes and the price band become tokens. The seller's category is
-never an input: the category head would learn to copy the label that it is there to doubt, and the
-violation head would inherit the seller's mistakes (and has to work on listings whose category is
-missing or was just moved).
+never an input of the category head, which would learn to copy the label that it is there to doubt.
+Violations may be asked with it, as a number of its own that may be missing.
 """
 
 import dataclasses
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.catalog.kinds import Kinds
 from curation.catalog.photos import PhotoCache
 from curation.errors import IntegrityError, shorten
 from curation.store.files import FileStore
@@ -100,6 +100,7 @@ class Features:
     photos: NDArray[np.uint8]  #: (1 + P, px, px, 3) distinct photos; the first is blank
     photo_index: Ids  #: (N, n_views) row of `photos`, 0 = missing
     tokens: "Tokens | None" = None  #: the texts in order, where the model reads them so
+    said: Ids | None = None  #: (N,) number of the seller's category (`Kinds`), where violations are asked with it
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -114,14 +115,20 @@ class Features:
             "photos": self.photos[used],
             "photo_index": index[:-1].reshape(len(rows), -1).astype(np.int32),
             **(self.tokens.inputs(rows) if self.tokens is not None else {}),
+            **({"said": self.said[rows]} if self.said is not None else {}),
         }
 
 
 class Featurizer:
-    """Deterministic, without state but its config, and a tokenizer for models that read texts in order."""
+    """Deterministic, without state but its config, and a tokenizer for models that read texts in order.
 
-    def __init__(self, config: FeatureConfig | None = None, tokenizer: "Tokenizer | None" = None) -> None:
-        self.config, self.tokenizer = config or FeatureConfig(), tokenizer
+    `kinds`: for models whose violations are asked with the seller's category.
+    """
+
+    def __init__(
+        self, config: FeatureConfig | None = None, tokenizer: "Tokenizer | None" = None, kinds: Kinds | None = None
+    ) -> None:
+        self.config, self.tokenizer, self.kinds = config or FeatureConfig(), tokenizer, kinds
 
     def to_json(self) -> str:
         return json.dumps(self.config.to_json(), sort_keys=True)
@@ -143,7 +150,8 @@ class Featurizer:
         photos, index = (cache or PhotoCache(None, config.photo_px)).load(shas, config.n_views, media)
         numeric[:, -1] = (index > 0).sum(1)
         tokens = self.tokenizer.transform(listings) if self.tokenizer else None
-        return Features(tuple(listing.ref for listing in listings), ids, counts, numeric, photos, index, tokens)
+        said = np.array([self.kinds.of(one.category) for one in listings], np.int32) if self.kinds else None
+        return Features(tuple(listing.ref for listing in listings), ids, counts, numeric, photos, index, tokens, said)
 
     def _text(self, listing: Listing, ids: Ids, counts: NDArray[np.uint8]) -> tuple[float, ...]:
         """Fill one row; its numbers."""

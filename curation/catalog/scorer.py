@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from curation.catalog import sidecar as sidecars
 from curation.catalog.features import FeatureConfig, Features, Featurizer
+from curation.catalog.kinds import Kinds
 from curation.catalog.photos import PhotoCache
-from curation.catalog.sidecar import INT8, ONNX_SUFFIX, THRESHOLDS, TOKENIZER
+from curation.catalog.sidecar import INT8, ONNX_SUFFIX, SAID, THRESHOLDS, TOKENIZER
 from curation.catalog.tokens import Tokenizer
 from curation.errors import IntegrityError, NotFoundError, ProbabilityError, shorten
 from curation.store.files import FileStore
@@ -21,6 +22,9 @@ N_THREADS = 2
 INPUTS = ("ids", "counts", "numeric", "photos", "photo_index")
 TOKEN_INPUTS = ("tokens", "token_fields")
 """Beside INPUTS, where the model reads texts in order."""
+
+SAID_INPUT = "said"
+"""Beside INPUTS, where violations are asked with the seller's category."""
 
 OUTPUTS = ("category", "violation")
 EMBEDDING = "embedding"
@@ -46,7 +50,8 @@ class Scorer:
     def __init__(self, session: Any, sidecar: Mapping[str, Any], tokenizer: Tokenizer | None = None) -> None:
         self._session, self.sidecar = session, sidecar
         self.classes, self.violations = tuple(sidecar["classes"]), tuple(sidecar["violations"])
-        self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]), tokenizer)
+        kinds = Kinds(self.classes) if sidecar.get(SAID) else None
+        self.featurizer = Featurizer(FeatureConfig.from_json(sidecar["features"]), tokenizer, kinds)
         self.thresholds = _thresholds(sidecar)  #: (V,) flag a violation from this probability on; inf = never
         self.precision = FP32
 
@@ -163,7 +168,8 @@ def _require_shape(session: Any, sidecar: Mapping[str, Any]) -> None:
     }
     found.pop(EMBEDDING, None)
     bad = {name: (last.get(name), size) for name, size in wanted.items() if last.get(name) != size}
-    if bad or set(found) != {*INPUTS, *(TOKEN_INPUTS if TOKENIZER in sidecar else ()), *OUTPUTS}:
+    further = (*(TOKEN_INPUTS if TOKENIZER in sidecar else ()), *([SAID_INPUT] if sidecar.get(SAID) else []))
+    if bad or set(found) != {*INPUTS, *further, *OUTPUTS}:
         raise IntegrityError(
             f"model file and sidecar disagree (found, promised): {shorten(bad or sorted(found), 200)}; export it again"
         )

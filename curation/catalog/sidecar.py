@@ -21,6 +21,9 @@ THRESHOLDS = "thresholds"
 TOKENIZER = "tokenizer_sha256"
 """Key of the sidecar, of models that read texts in order."""
 
+SAID = "reads_said"
+"""Key of the sidecar: whether violations are asked with the seller's category. Models of before have none, and are not."""
+
 INT8 = "int8"
 """A precision, and a key of the sidecar: sha256 and bytes of the file in whole numbers, whether it is approved, why (words and
 delta), and its own thresholds."""

@@ -23,14 +23,12 @@ class Answers:
     thresholds: NDArray[np.floating[Any]]  #: (V,) certified for this file, inf = none
 
 
-def rounded(
-    full: Answers, small: Answers, violation_truth: NDArray[np.bool_], violations: Sequence[str], settings: Settings
-) -> Check:
+def rounded(full: Answers, small: Answers, violation_truth: NDArray[Any], violations: Sequence[str], settings: Settings) -> Check:
     """May the model in whole numbers (`small`) be served instead of the one in floats?
 
     Only if no violation loses more average precision than `gate_max_ap_loss`, the category no more accuracy than
-    `gate_max_accuracy_loss`, and no threshold that could be certified is lost. `violation_truth`: (M, V). Refusing it refuses no
-    release. Raises InputError if the arrays do not fit together.
+    `gate_max_accuracy_loss`, and no threshold that could be certified is lost. `violation_truth`: (M, V) 0, 1 or NaN where nobody
+    could say it. Refusing it refuses no release. Raises InputError if the arrays do not fit together.
     """
     shapes = full.category_correct.shape == small.category_correct.shape, full.thresholds.shape == small.thresholds.shape
     if not all(shapes) or not full.violation_probs.shape == small.violation_probs.shape == violation_truth.shape:
@@ -56,14 +54,16 @@ def rounded(
     return Check("int8", True, f"served in whole numbers: {lost}, largest average precision loss {worst:+.4f}", numbers)
 
 
-def _lost(full: Answers, small: Answers, truth: NDArray[np.bool_], at: int) -> dict[str, Any]:
+def _lost(full: Answers, small: Answers, answers: NDArray[Any], at: int) -> dict[str, Any]:
     """What one violation loses: average precision, and recall at each file's own threshold; None where it cannot be said."""
+    known = ~np.isnan(answers.astype(np.float64))
+    truth, probs = answers[known].astype(bool), [one.violation_probs[known, at] for one in (full, small)]
     positive = int(truth.sum())
-    precisions = [average_precision(truth, one.violation_probs[:, at]) if positive else None for one in (full, small)]
+    precisions = [average_precision(truth, one) if positive else None for one in probs]
     cuts = [float(one.thresholds[at]) for one in (full, small)]
     recalls = [
-        float((one.violation_probs[truth, at] >= cut).mean()) if positive and math.isfinite(cut) else None
-        for one, cut in zip((full, small), cuts, strict=True)
+        float((one[truth] >= cut).mean()) if positive and math.isfinite(cut) else None
+        for one, cut in zip(probs, cuts, strict=True)
     ]
     return {
         "n_positive": positive,

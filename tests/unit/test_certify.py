@@ -36,7 +36,7 @@ def test_cooling_changes_the_violations_of_the_detector_only(tmp_path: Path) -> 
     """The temperature is built into the weights: logits are divided by it, categories and other violations stay."""
     made = table(tmp_path)
     wanted = made.targets
-    wanted.is_verified[:, 1] = True
+    wanted.is_asked[:] = True
     wanted.violation[:, 0] = np.arange(48) % 2
     fitted = loop.fit(made, rows(36), rows(0), config=CONFIG)
     before = loop.predict(fitted.detector, made, rows(48))

@@ -16,7 +16,6 @@ import torch
 from sqlalchemy.orm import Session
 
 from curation.catalog import reports, sidecar
-from curation.catalog.features import Featurizer
 from curation.catalog.photos import PhotoCache
 from curation.errors import InputError
 from curation.release import policy, registry, snapshot
@@ -31,8 +30,9 @@ from curation.types import Question
 from trainer import data, retrain, runs
 from trainer.addition import skeleton
 from trainer.addition.judgement import Case, Judged, judge
-from trainer.addition.known import Known, decided_since, known
+from trainer.addition.known import Known, known
 from trainer.addition.skeleton import Frozen
+from trainer.asked import decided_since
 from trainer.detect import device_words
 from trainer.evaluate import plain
 from trainer.given import Stages
@@ -141,11 +141,11 @@ def _see(workspace: Workspace, plan: Plan, made: Prepared) -> Case:
     base = skeleton.load(workspace, made.live)
     torch.set_num_threads(base.config.n_threads)
     rows, cache = made.rows, PhotoCache(workspace.settings.home / "cache", base.shape.photo_px)
-    features = Featurizer(base.shape, base.tokenizer).transform(rows.listings, workspace.media, cache)
+    features = base.scorer.featurizer.transform(rows.listings, workspace.media, cache)
     heads = (*base.scorer.violations, plan.name)
     wanted = data.targets(rows.category, rows.violation, heads, base.config, data.Origins.of(rows.listings, rows.groups))
     wanted.violation[:, -1], wanted.violation_weight[:, -1] = made.known.present, made.known.weight
-    wanted.is_verified[:, 1] = made.known.asked
+    wanted.is_asked[:, -1] = made.known.asked
     table = data.Table(features, base.shape, wanted, base.detector.stem, torch.device("cpu"))
     return Case(plan.name, rows, made.known, base, table, Frozen.of(base, table))
 

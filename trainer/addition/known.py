@@ -1,16 +1,13 @@
 """What is known about one violation: who has it, who surely has not, who was only reported, and how much each counts."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from curation.store.tables import LabelRow
-from curation.types import LabelSource, Question, Split, split_violations
+from curation.types import Split
+from trainer import asked as asking
 from trainer.config import TrainConfig
 from trainer.rows import SnapshotRows
 
@@ -80,26 +77,9 @@ def known(
     decided : ids of listings that moderators decided when they could have said it; what was decided before is as good as
     not looked at. reported : refs beside those whose flags name it.
     """
-    listings, refs = rows.listings, set(reported)
-    asked = np.array([one.id in decided for one in listings], bool)
-    asked &= np.array([label is not None and label[1] == LabelSource.MODERATORS for label in rows.violation], bool)
-    said = np.array([label is not None and name in split_violations(label[0]) for label in rows.violation], bool)
-    flagged = np.array([name in one.flags or one.ref in refs for one in listings], bool)
+    asked, said, refs = asking.asked(rows, name, decided), asking.named(rows, name), set(reported)
+    flagged = asking.reported(rows, name) | np.array([ref in refs for ref in rows.refs], bool)
     present = np.where(asked, said, flagged | said)
     weak = np.where(present, config.reported_weight, config.unreported_weight)
     weight = np.where(asked, config.verified_weight, weak).astype(np.float32)
     return Known(present, asked, weight, np.array(rows.groups, np.str_), rows.splits)
-
-
-def decided_since(session: Session, at: datetime) -> set[int]:
-    """Ids of listings about whose violations a moderator spoke at this time or later."""
-    columns = select(LabelRow.listing_id, LabelRow.evidence, LabelRow.changed_at)
-    mine = (LabelRow.question == Question.VIOLATION.value, LabelRow.source == LabelSource.MODERATORS.value)
-    return {row.listing_id for row in session.execute(columns.where(*mine)) if _newest(row.evidence, row.changed_at) >= at}
-
-
-def _newest(evidence: Mapping[str, object], changed_at: datetime) -> datetime:
-    """When the last vote was cast; of a label that no vote is kept of, when it changed."""
-    votes = evidence.get("votes")
-    times = [datetime.fromisoformat(vote["at"]) for vote in votes] if isinstance(votes, list) else []
-    return max(times, default=changed_at)

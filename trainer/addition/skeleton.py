@@ -24,19 +24,29 @@ from curation.release.registry import Model
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Listing
-from trainer import violations
+from trainer import violation_fit, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.loop import unlearnt_stem
 from trainer.model import Detector
 from trainer.onnx import WEIGHTS_SUFFIX
-from trainer.violations import Linear
+from trainer.violations import Linear, Seen
 
 TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
 """The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
 
+KIND = "kind."
+KINDS = (f"{KIND}said", f"{KIND}predicted")
+"""And what the category says of them, where it is asked: (n, V) each."""
+
+COLUMNS = (TEXT, *KINDS)
+"""Where each violation is a column; elsewhere it is a row."""
+
 ADDED = ("residual.head.weight", "residual.head.bias")
 """What a network of their own adds to them, where there is one: (V, D), (V,). To a further head it adds nothing."""
+
+BEFORE = {"violations_see_category": "none"}
+"""What models were trained with whose sidecars do not say it."""
 
 Floats = NDArray[np.float32]
 
@@ -83,7 +93,7 @@ def _detector(files: FileStore, scorer: Scorer, sha256: str, n_violations: int) 
 
 
 def _empty(scorer: Scorer, n_violations: int) -> Detector:
-    config, tokenizer = TrainConfig.from_json(scorer.sidecar["train"]), scorer.featurizer.tokenizer
+    config, tokenizer = TrainConfig.from_json({**BEFORE, **scorer.sidecar["train"]}), scorer.featurizer.tokenizer
     n_ids = 0 if tokenizer is None else tokenizer.n_ids
     shape = scorer.featurizer.config
     return Detector(config, shape, scorer.classes, n_violations, n_ids, unlearnt_stem(config, shape.photo_px))
@@ -94,6 +104,7 @@ def widened(skeleton: Skeleton, head: Linear) -> Detector:
     old = skeleton.detector.state_dict()
     new: dict[str, Tensor] = {
         TEXT: torch.cat([old[TEXT], torch.from_numpy(head.text)], 1),
+        **{name: torch.cat([old[name], torch.from_numpy(kind)], 1) for name, kind in _kinds(skeleton, head).items()},
         DENSE: torch.cat([old[DENSE], torch.from_numpy(head.dense.T)]),
         BIAS: torch.cat([old[BIAS], torch.from_numpy(head.bias)]),
         **{name: torch.cat([old[name], torch.zeros_like(old[name][:1])]) for name in ADDED if name in old},
@@ -103,11 +114,21 @@ def widened(skeleton: Skeleton, head: Linear) -> Detector:
     return made.eval()
 
 
+def _kinds(skeleton: Skeleton, head: Linear) -> dict[str, Floats]:
+    """What the category says of one violation, as the detector keeps it, for the tables that it has."""
+    made = skeleton.detector.kind
+    if made is None:
+        return {}
+    found = violation_fit.tables(head, skeleton.scorer.classes)
+    there = dict(zip(KINDS, (made.said, made.predicted), strict=True))
+    return {name: found[name.removeprefix(KIND)] for name, table in there.items() if table is not None}
+
+
 def is_kept(old: Detector, new: Detector) -> bool:
     """Whether every weight of `old` is in `new`, bit for bit; `new` may have further violation heads after them."""
     before, after, n = old.state_dict(), new.state_dict(), len(old.violation.bias)
     mine = {
-        name: value[:, :n] if name == TEXT else value[:n] if name in (DENSE, BIAS, *ADDED) else value
+        name: value[:, :n] if name in COLUMNS else value[:n] if name in (DENSE, BIAS, *ADDED) else value
         for name, value in after.items()
     }
     return before.keys() == mine.keys() and all(torch.equal(value, mine[name]) for name, value in before.items())
@@ -117,35 +138,31 @@ def is_kept(old: Detector, new: Detector) -> bool:
 class Frozen:
     """What the violation heads of a skeleton see of N listings."""
 
-    ngrams: csr_matrix  #: (N, n_buckets), weighed
-    photos: Floats  #: (N, F) mean view, 0 = none
-    numbers: Floats  #: (N, 5) standardised
+    seen: Seen
     strength: float  #: C of the heads
+    hide_said: float = 0.0  #: how much of a row's weight counts as if no seller had named a category
 
     @classmethod
     def of(cls, skeleton: Skeleton, table: Table) -> "Frozen":
         """Of a table's listings, whose photos went through the skeleton's stem."""
-        detector, rows = skeleton.detector, np.arange(len(table))
-        table.weigh(detector.text)
-        numbers = detector.scaled(torch.from_numpy(table.features.numeric))
-        ngrams = table.sparse(rows, detector.text.direct_scale)
-        return cls(ngrams, table.photos(rows), numbers.numpy(), skeleton.config.violation_strength)
+        table.weigh(skeleton.detector.text)
+        seen = violation_fit.seen(skeleton.detector, table, np.arange(len(table)), skeleton.scorer.classes)
+        return cls(seen, skeleton.config.violation_strength, skeleton.config.hide_category)
 
     def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
         """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
         wanted, counts = present[rows, None].astype(np.float32), weight[rows, None]
-        return violations.fit(self.ngrams[rows], self.photos[rows], self.numbers[rows], wanted, counts, self.strength)
+        return violations.fit(self.seen.of(rows), wanted, counts, self.strength, self.hide_said)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
-        dense = np.hstack([self.photos[rows], self.numbers[rows]]) @ head.dense
-        found: NDArray[np.float64] = (self.ngrams[rows] @ head.text + dense + head.bias)[:, 0].astype(np.float64)
-        return found
+        return head.logits(self.seen.of(rows))[:, 0].astype(np.float64)
 
     def likeness(self, row: csr_matrix) -> NDArray[np.float64]:
         """(N,) how much n-grams are like those of one text (1, n_buckets): cosine, in [0, 1]."""
-        lengths = np.sqrt(np.asarray(self.ngrams.multiply(self.ngrams).sum(1)).ravel()) * math.sqrt(row.multiply(row).sum())
-        found = np.asarray((self.ngrams @ row.T).todense()).ravel() / np.maximum(lengths, 1e-9)
+        ngrams = self.seen.ngrams
+        lengths = np.sqrt(np.asarray(ngrams.multiply(ngrams).sum(1)).ravel()) * math.sqrt(row.multiply(row).sum())
+        found = np.asarray((ngrams @ row.T).todense()).ravel() / np.maximum(lengths, 1e-9)
         clipped: NDArray[np.float64] = np.clip(found.astype(np.float64), 0, 1)
         return clipped
 
@@ -170,7 +187,8 @@ def called(skeleton: Skeleton, workspace: Workspace, title: str) -> csr_matrix:
 def cooled(head: Linear, temperature: float) -> Linear:
     """The head with its temperature built in."""
     by = np.float32(temperature)
-    return Linear(head.text / by, head.dense / by, head.bias / by)
+    kinds = (None if kind is None else kind / by for kind in (head.said, head.predicted))
+    return Linear(head.text / by, head.dense / by, head.bias / by, *kinds)
 
 
 def texts(listings: Sequence[Listing]) -> list[str]:
