@@ -12,6 +12,7 @@ from typing import Any
 
 from curation import crash
 from curation.errors import InputError, shorten
+from curation.store.files import remove_leftovers
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
@@ -30,6 +31,7 @@ def building(out: Path, *, overwrite: bool) -> Iterator[Path]:
     require_free(out, overwrite=overwrite)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(out.parent, f".{out.name}.part-")
         part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.part-"))
     except OSError as error:
         raise _refused(out, error) from error

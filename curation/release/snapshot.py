@@ -22,7 +22,7 @@ from curation import crash
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.release.labels import LabelState, pages
 from curation.store import erasure
-from curation.store.files import SHA256, sha256_of_file
+from curation.store.files import SHA256, remove_leftovers, sha256_of_file
 from curation.store.jobs import insert_new
 from curation.store.tables import ListingRow, SnapshotRow
 from curation.store.workspace import Workspace
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FORMAT = "refurbish-snapshot-1"
 SUFFIX = ".parquet"
+DRAFT = ".snapshot-"
 PREFIX_MIN = 8
 """Hex digits that are enough to name a snapshot on the command line."""
 
@@ -116,7 +117,8 @@ def create(workspace: Workspace, *, now: datetime) -> Snapshot:
 def _frozen(workspace: Workspace, *, now: datetime) -> Snapshot | None:
     """None where listings were erased since they were read: nothing of them is kept."""
     workspace.files.root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=workspace.files.root, prefix=".snapshot-") as folder:
+    remove_leftovers(workspace.files.root, DRAFT)
+    with tempfile.TemporaryDirectory(dir=workspace.files.root, prefix=DRAFT) as folder:
         path = Path(folder) / "manifest.parquet"
         with workspace.db.read() as session:
             seen = erasure.newest(session)

@@ -1,9 +1,13 @@
 """Files named by the sha256 of their bytes, under one root. Written once, never changed."""
 
+import contextlib
+import glob
 import hashlib
 import os
 import re
+import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from curation import crash
@@ -11,6 +15,8 @@ from curation.errors import IntegrityError, NotFoundError, shorten
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 CHUNK_BYTES = 1 << 20
+LEFT_FOR_S = 24 * 3600.0
+"""Nothing that we write takes this long."""
 
 
 class FileStore:
@@ -80,6 +86,14 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_leftovers(folder: Path, prefix: str) -> None:
+    """Remove temporary folders whose name begins so and that nothing was written into for a day: their makers were killed."""
+    for path in folder.glob(f"{glob.escape(prefix)}*"):
+        with contextlib.suppress(FileNotFoundError):  # its maker has just ended
+            if time.time() - path.stat().st_mtime > LEFT_FOR_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -91,7 +91,7 @@ def test_two_workers_race_and_are_killed(here: Workspace, once: Expect, tmp_path
 @pytest.mark.timeout(600)
 def test_a_worker_that_stood_still_is_refused(here: Workspace, once: Expect) -> None:
     """Stopped for longer than its lease, another one does its job; when it goes on its writes are refused (fault 24)."""
-    bodies = deliveries.review(N_LISTINGS, n_bulk=N_LISTINGS)
+    bodies = deliveries.review(N_LISTINGS, n_bulk=6)
     ledger.receive(here, bodies)
     with of(here).working(1) as (stalled,):
         crew.stall_with_a_job(stalled, here.db)
