@@ -30,6 +30,7 @@ LOOK_EVERY_S = 3.0
 ASK_EVERY_S = 12.0
 N_ASKED = 8
 MAX_PASSES = 10
+OFF = "it is switched off"
 INBOX_PATIENCE_S = 300.0
 
 
@@ -91,7 +92,7 @@ class _Soak:
     def __init__(self, options: Options, folder: Path, here: World, proxy: Proxy, processes: Processes) -> None:
         self.options, self.folder, self.here, self.proxy, self.processes = options, folder, here, proxy, processes
         self.rng = random.Random(f"{options.seed}/engineer")
-        self.hook_was_off = self.noticed_off = self.is_mended = False
+        self.hook_was_off = self.noticed_off = False
 
     def run(self) -> Soaked:
         began_s = time.monotonic()
@@ -153,7 +154,6 @@ class _Soak:
                 self._ask_again()
             self._switch(past_s / seconds)
             time.sleep(LOOK_EVERY_S)
-        self._switch(1.0)
 
     def _ask_again(self) -> None:
         """Choose some listings anew, also such as were decided or lost their task; a killed push is asked for again too."""
@@ -165,22 +165,20 @@ class _Soak:
             jobs.enqueue(session, "push", {}, key="push", now=utc_now())
 
     def _switch(self, share: float) -> None:
-        """After 40 % of the time the webhook is switched off, until reconciliation has said so, at most until 60 %."""
+        """Half-way the webhook is switched off, and mended as soon as reconciliation has said so."""
         if self.hook_was_off:
-            if not self.is_mended:
-                with self.here.workspace.db.read() as session:
-                    drift = get_state(session, reconcile.DRIFT) or {}
-                self.noticed_off = "it is switched off" in drift.get("hook_faults", [])
-                if self.noticed_off or share >= 0.6:
-                    self._mend()
-        elif share >= 0.4:
+            with self.here.workspace.db.read() as session:
+                told = (get_state(session, reconcile.DRIFT) or {}).get("hook_faults", [])
+            if not self.noticed_off and OFF in told:
+                self._mend()
+        elif share >= 0.5:
             (found,) = [one for one in self.here.hooks() if one["is_active"]]
             body = {"is_active": False, "actions": list(ACTIONS)}
             self.here.api.patch(f"/api/webhooks/{found['id']}/", json=body).raise_for_status()
             self.hook_was_off = True
 
     def _mend(self) -> None:
-        self.is_mended = True
+        self.noticed_off = True
         with Client.of(self.here.workspace.settings) as client:
             hook.ensure(client, self.here.project_id, self.here.workspace.settings)
 
@@ -200,9 +198,10 @@ class _Soak:
     def _heal(self) -> Iterator[int]:
         """Reconcile as the timer does, until a pass finds nothing; what each pass found."""
         for _ in range(MAX_PASSES):
-            found = reconcile.reconcile(self.here.workspace, utc_now(), sweep=False).n_missed
-            yield found
-            if not found:
+            found = reconcile.reconcile(self.here.workspace, utc_now(), sweep=False)
+            self.noticed_off |= OFF in found.hook_faults
+            yield found.n_missed
+            if not found.n_missed:
                 return
         raise RuntimeError(f"reconciliation still finds something after {MAX_PASSES} passes without any traffic")
 
