@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LS_VENV := .venv-labelstudio
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-stop test test-slow check bench labelstudio clean
+.PHONY: help demo demo-stop test test-slow soak check bench labelstudio clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ test: check ## Checks and tests (under 10 minutes on 2 cores).
 
 test-slow: $(VENV)/.ready $(LS_VENV)/.ready ## The tests that need minutes or a real Label Studio.
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.ready $(LS_VENV)/.ready ## Ten minutes of people, lost webhooks and kills, then a comparison with Label Studio's export.
+	$(BIN)/python -m tests.soak --minutes 10
 
 bench: $(VENV)/.ready ## Show the benchmarks; each is run by hand.
 	@ls tests/benchmarks/*.py | grep -v __init__ | sed 's|^|$(BIN)/python |'

@@ -21,6 +21,9 @@ VIOLATIONS = (
 
 NO_VIOLATION = "none"
 
+NOBODY = "unknown"
+"""Who annotated, where Label Studio does not say so: the account was deleted."""
+
 BLIND_BATCH = "blind"
 """`ReviewItem.batch` of a question that is asked without the model's suggestion."""
 
@@ -108,6 +111,7 @@ class LabelEvent:
     updated_by: str | None = None
     parent_prediction: str | None = None
     raw_value: str | None = None  #: what was said when it is not a valid label, shortened
+    is_there: bool = False  #: asked and answered just now: it counts, in this task, whatever was said of it before
 
     @property
     def revision(self) -> str:

@@ -33,7 +33,7 @@ class Moderator:
 
     def next_task(self, project_id: int) -> dict[str, Any] | None:
         """The task the labeling page would open now (it is locked for this person), or None."""
-        reply = self._send("POST", f"/api/dm/actions?id=next_task&project={project_id}", {"project": str(project_id)})
+        reply = self.send("POST", f"/api/dm/actions?id=next_task&project={project_id}", {"project": str(project_id)})
         return None if reply.status_code == httpx.codes.NOT_FOUND else reply.raise_for_status().json()
 
     def task(self, task_id: int) -> dict[str, Any]:
@@ -88,22 +88,23 @@ class Moderator:
         }
         if was_cancelled:
             body["was_cancelled"] = True
-        found: dict[str, Any] = self._send("POST", f"/api/tasks/{task_id}/annotations/", body).raise_for_status().json()
+        found: dict[str, Any] = self.send("POST", f"/api/tasks/{task_id}/annotations/", body).raise_for_status().json()
         return found
 
     def update(self, annotation_id: int, **changes: Any) -> dict[str, Any]:
         """Press Update: change an annotation that is there."""
-        found: dict[str, Any] = self._send("PATCH", f"/api/annotations/{annotation_id}/", changes).raise_for_status().json()
+        found: dict[str, Any] = self.send("PATCH", f"/api/annotations/{annotation_id}/", changes).raise_for_status().json()
         return found
 
     def delete(self, annotation_id: int) -> None:
         """Delete an annotation."""
-        self._send("DELETE", f"/api/annotations/{annotation_id}/", None).raise_for_status()
+        self.send("DELETE", f"/api/annotations/{annotation_id}/", None).raise_for_status()
 
     def close(self) -> None:
         self.session.close()
 
-    def _send(self, method: str, path: str, body: Any) -> httpx.Response:
+    def send(self, method: str, path: str, body: Any) -> httpx.Response:
+        """One request as the editor sends it; the caller looks at the status."""
         headers = {"X-CSRFToken": self.session.cookies.get("csrftoken", ""), "Referer": str(self.session.base_url)}
         return self.session.request(method, path, json=body, headers=headers)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,26 +93,40 @@ def served(folder: Path, database_url: str, *, arguments: tuple[str, ...] = (), 
     db = Database(database_url)
     schema.upgrade(db)
     db.dispose()
-    port = free_port()
+    port, log = free_port(), folder / "serve.log"
     chosen = {"home": folder / "home", "database_url": database_url, "port": port, "webhook_secret": SECRET, **settings}
+    running = Served(_start(log, ["serve", *arguments], chosen), port, database_url, log)
+    try:
+        _wait_until_ready(running)
+        yield running
+    finally:
+        running.stop()
+
+
+@contextmanager
+def working(folder: Path, database_url: str, *, kinds: str, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `refurbish worker` for these kinds of job over a database that is current; stopped at the end."""
+    chosen = {"home": folder / "home", "database_url": database_url, **settings}
+    process = _start(folder / "worker.log", ["worker", "--kinds", kinds], chosen)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(STOP_PATIENCE_S)
+
+
+def _start(log: Path, arguments: Sequence[str], settings: Mapping[str, object]) -> subprocess.Popen[bytes]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    environment |= {f"REFURBISH_{key.upper()}": str(value) for key, value in chosen.items()}
-    log = folder / "serve.log"
+    environment |= {f"REFURBISH_{key.upper()}": str(value) for key, value in settings.items()}
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "curation.cli", "serve", *arguments],
+        return subprocess.Popen(
+            [sys.executable, "-m", "curation.cli", *arguments],
             env=environment,
             stdout=output,
             stderr=output,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    running = Served(process, port, database_url, log)
-    try:
-        _wait_until_ready(running)
-        yield running
-    finally:
-        running.stop()
 
 
 def _wait_until_ready(service: Served) -> None:

@@ -17,7 +17,7 @@ from curation.errors import PayloadError, shorten
 from curation.labelstudio import answers, strictjson
 from curation.labelstudio.answers import Answer, Vocabulary
 from curation.labelstudio.labelconfig import NOTE
-from curation.types import AnnotationsDeleted, Event, LabelEvent, Outcome, Question, TasksDeleted, TaskSeen
+from curation.types import NOBODY, AnnotationsDeleted, Event, LabelEvent, Outcome, Question, TasksDeleted, TaskSeen
 
 ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_CREATED")
 ACTIONS = (*ANNOTATED, "ANNOTATIONS_DELETED", "TASKS_CREATED", "TASKS_DELETED", "PROJECT_UPDATED")
@@ -118,7 +118,7 @@ def label_events(
             question=question,
             outcome=answer.outcome,
             value=answer.value,
-            annotator=_person(annotation.get("completed_by")) or "unknown",
+            annotator=_person(annotation.get("completed_by")) or NOBODY,
             at=_time(annotation.get("updated_at"), "annotation.updated_at"),
             state_hash=state_hash(result, skipped, _flag(annotation, "ground_truth", default=False)),
             origin=answer.origin,

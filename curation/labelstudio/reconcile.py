@@ -2,12 +2,13 @@
 
 Tasks are read in the order of their `updated_at`, which moves with every change of an annotation,
 also its deletion. Each task's set of annotations replaces what we have of it, page by page; the
-cursor is stored in the transaction of its page, so a killed run goes on where it stopped.
+cursor is stored in the transaction of its page, so a killed run goes on where it stopped. What this
+order cannot show is looked for by number (deleted tasks) and by `revisits.py`.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,16 +16,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from curation import crash, telemetry
-from curation.errors import ConfigError, PayloadError
-from curation.labelstudio import apply, hook, labelconfig, payloads, project, walk
+from curation.errors import ConfigError, PayloadError, StaleLease
+from curation.labelstudio import apply, held, hook, labelconfig, payloads, project, revisits, walk
 from curation.labelstudio.answers import Vocabulary
-from curation.labelstudio.client import Client
+from curation.labelstudio.client import Client, NotThere
 from curation.labelstudio.project import Project
 from curation.labelstudio.walk import Task
 from curation.store.jobrun import JobRun
 from curation.store.tables import AnnotationRow, TaskRow
 from curation.store.workspace import Workspace, get_state, set_state
-from curation.types import AnnotationsDeleted, Event, LabelEvent, Outcome, TasksDeleted, TaskSeen
+from curation.types import AnnotationsDeleted, Event, LabelEvent, TasksDeleted
 
 CURSOR = "labelstudio.cursor"
 DRIFT = "labelstudio.drift"
@@ -62,7 +63,16 @@ def handle(run: JobRun) -> None:
         now = run.workspace.db.now(session)
         if project.find(session) is None:
             return  # not set up yet: there is nothing to compare with
-    reconcile(run.workspace, now, writing=run.writing, sweep=False)
+    reconcile(run.workspace, now, writing=lambda: _unless_stopped(run), sweep=False)
+
+
+@contextmanager
+def _unless_stopped(run: JobRun) -> Iterator[Session]:
+    """A worker that must stop does so between two parts; the job goes on from the cursor."""
+    if run.lost.is_set():
+        raise StaleLease("reconciliation was given up because its lease was lost or the worker stops; it goes on from its cursor")
+    with run.writing() as session:
+        yield session
 
 
 def reconcile(
@@ -90,6 +100,7 @@ def _reconcile(workspace: Workspace, client: Client, now: datetime, *, full: boo
     needs_sweep = full or sweep or under_way.count_off(int(theirs["task_number"]), swept_before)
     if needs_sweep:
         under_way.sweep()
+    under_way.revisit(start)
     return under_way.finish(swept=needs_sweep, hook_faults=_hook_faults(workspace, client, ours))
 
 
@@ -132,7 +143,7 @@ class _Pass:
     ) -> None:
         self.workspace, self.client, self.project = workspace, client, ours
         self.words, self.writing, self.now = words, writing, now
-        self.n_tasks_seen = 0
+        self.n_tasks_seen = self.newest_foreign = 0
         self.is_full = is_full
         self.n_unreadable = 0
         self.healed = {"annotations": 0, "deletions": 0, "task_deletions": 0}
@@ -141,10 +152,25 @@ class _Pass:
         """Read all tasks updated at or after `start`, oldest first, and apply them part by part."""
         for page in walk.changed(self.client, self.project.id, start):
             for first in range(0, len(page), TASKS_PER_WRITE):
-                self._apply(page[first : first + TASKS_PER_WRITE], is_last=first + TASKS_PER_WRITE >= len(page))
+                part, is_last = page[first : first + TASKS_PER_WRITE], first + TASKS_PER_WRITE >= len(page)
+                self._apply(part, cursor=walk.updated_at(part[-1]), is_last=is_last)
             self.n_tasks_seen += len(page)
 
-    def _apply(self, tasks: Sequence[Task], *, is_last: bool) -> None:
+    def revisit(self, start: datetime) -> None:
+        """Read again what lies before `start` and may have changed nevertheless."""
+        with self.workspace.db.read() as session:
+            before = get_state(session, revisits.STATE) or {}
+            marks = revisits.marks(session, before, self.workspace.db.now(session) - MARGIN)
+            task_ids = revisits.late(session, self.project.source, before, start)
+            task_ids |= revisits.twins(session, self.project.source, before)
+        for page in walk.these(self.client, self.project.id, task_ids):
+            for first in range(0, len(page), TASKS_PER_WRITE):
+                self._apply(page[first : first + TASKS_PER_WRITE])
+        if marks != before:
+            with self.writing() as session:
+                set_state(session, revisits.STATE, marks, now=self.now)
+
+    def _apply(self, tasks: Sequence[Task], *, cursor: datetime | None = None, is_last: bool = False) -> None:
         events = self._new_events(tasks)
         gone = self._gone(tasks)
         if not (events or gone or is_last):
@@ -154,25 +180,46 @@ class _Pass:
         with self.writing() as session:
             result = apply.apply_events(session, self.workspace, events, via=apply.RECONCILE, now=self.workspace.db.now(session))
             crash.reached("reconcile.before_cursor")
-            self._advance(session, walk.updated_at(tasks[-1]))
+            if cursor is not None:
+                self._advance(session, cursor)
         crash.reached("reconcile.after_page")
         self.healed["annotations"] += len(result.fresh)
         self.healed["deletions"] += len(gone)
 
     def _new_events(self, tasks: Sequence[Task]) -> list[Event]:
         """What the tasks say and we have not logged yet: mostly nothing, and then nothing is written."""
-        events: list[Event] = []
-        for task in tasks:
-            try:
-                events.extend(payloads.events_of_task(task, self.project.source, self.words))
-            except PayloadError as error:
-                self.n_unreadable += 1
-                log.warning("task cannot be interpreted", task=task.get("id"), error=str(error))
+        events = [event for task in tasks for event in self._events(task)]
         with self.workspace.db.read() as session:
             ids = [str(task["id"]) for task in tasks]
-            logged = _logged(session, self.project.source, ids)
-            seen = _seen(session, self.project.source, ids)
-        return [event for event in events if _key(event) not in logged and event not in seen]
+            logged = held.logged(session, self.project.source, ids)
+            seen = held.seen(session, self.project.source, ids)
+            displaced = held.displaced(session, self.project.source, events)
+        back = {source_id for source_id, task_id in displaced if self._is_there(source_id, task_id)}
+        found = [
+            event for event in events if held.annotation(event) in back or (held.key(event) not in logged and event not in seen)
+        ]
+        return [
+            replace(event, is_there=True) if isinstance(event, LabelEvent) and held.annotation(event) in back else event
+            for event in found
+        ]
+
+    def _events(self, task: Task) -> Sequence[Event]:
+        if not isinstance(task.get("data"), dict) or payloads.LISTING_KEY not in task["data"]:
+            self.newest_foreign = max(self.newest_foreign, int(task["id"]))
+        try:
+            return payloads.events_of_task(task, self.project.source, self.words)
+        except PayloadError as error:
+            self.n_unreadable += 1
+            log.warning("task cannot be interpreted", task=task.get("id"), error=str(error))
+            return ()
+
+    def _is_there(self, source_id: str, task_id: str) -> bool:
+        """Label Studio has this annotation, in this task: asked once more, for it may have gone since the page was read."""
+        try:
+            found = self.client.request("GET", f"/api/annotations/{source_id}/", what=f"look at annotation {source_id}")
+        except NotThere:
+            return False
+        return str(found["task"]) == task_id
 
     def _gone(self, tasks: Sequence[Task]) -> list[str]:
         """Annotations we hold that are gone. Each is looked at once more: one made since the page was read is not gone."""
@@ -192,7 +239,12 @@ class _Pass:
         return [source_id for source_id in missing if not self.client.exists(f"/api/annotations/{source_id}/")]
 
     def count_off(self, n_there: int, swept_before: dict[str, Any]) -> bool:
-        """Whether Label Studio's number of tasks is not what ours and the foreign ones add up to."""
+        """Whether Label Studio's number of tasks is not what ours and the foreign ones add up to.
+
+        A new foreign task counts as well: it may stand in the number for one of ours that is gone.
+        """
+        if self.newest_foreign > int(swept_before.get("newest", 0)):
+            return True
         with self.workspace.db.read() as session:
             live = (TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
             n_ours = session.execute(select(func.count()).select_from(TaskRow).where(*live)).scalar_one()
@@ -209,7 +261,9 @@ class _Pass:
                 event = TasksDeleted(self.project.source, gone)
                 apply.apply_events(session, self.workspace, [event], via=apply.RECONCILE, now=self.workspace.db.now(session))
             n_foreign = len(there - self._live_tasks(session))
-            set_state(session, SWEEP, {"project": self.project.id, "n_foreign": n_foreign}, now=self.now)
+            newest = max(map(int, there), default=0)
+            kept = {"project": self.project.id, "n_foreign": n_foreign, "newest": newest}
+            set_state(session, SWEEP, kept, now=self.now)
         self.healed["task_deletions"] += len(gone)
 
     def finish(self, *, swept: bool, hook_faults: tuple[str, ...]) -> Drift:
@@ -239,20 +293,3 @@ class _Pass:
     def _live_tasks(self, session: Session) -> set[str]:
         found = select(TaskRow.task_id).where(TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
         return set(session.execute(found).scalars())
-
-
-def _logged(session: Session, source: str, task_ids: list[str]) -> set[tuple[str, str, str]]:
-    is_read = AnnotationRow.outcome != Outcome.UNKNOWN_LABEL.value  # those are read again: the taxonomy may have grown
-    found = select(AnnotationRow.source_id, AnnotationRow.question, AnnotationRow.revision)
-    rows = session.execute(found.where(AnnotationRow.source == source, AnnotationRow.task_id.in_(task_ids), is_read))
-    return {(row.source_id, row.question, row.revision) for row in rows}
-
-
-def _seen(session: Session, source: str, task_ids: list[str]) -> set[TaskSeen]:
-    mine = (TaskRow.source == source, TaskRow.task_id.in_(task_ids), TaskRow.is_deleted.is_(False))
-    rows = session.execute(select(TaskRow.task_id, TaskRow.listing_ref).where(*mine))
-    return {TaskSeen(source, row.task_id, row.listing_ref, is_there=True) for row in rows}
-
-
-def _key(event: Event) -> tuple[str, str, str] | None:
-    return (event.source_id, event.question.value, event.revision) if isinstance(event, LabelEvent) else None

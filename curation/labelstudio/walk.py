@@ -3,7 +3,7 @@
 Tasks are read by cursor, never by page number: rows move while they are read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,14 @@ def changed(client: Client, project_id: int, start: datetime) -> Iterator[list[T
             return
         condition, at = "greater", updated_at(page[-1])
         yield from _tie(client, project_id, at, {task["id"] for task in page})
+
+
+def these(client: Client, project_id: int, task_ids: Iterable[str]) -> Iterator[list[Task]]:
+    """Pages of these tasks, whole; one that is gone is missing."""
+    wanted = sorted(int(task_id) for task_id in task_ids)
+    for first in range(0, len(wanted), PAGE_SIZE):
+        condition = task_filter("id", "in_list", "List", wanted[first : first + PAGE_SIZE])
+        yield client.tasks(project_id, [condition], "id", page_size=PAGE_SIZE, fields="all")
 
 
 def ids(client: Client, project_id: int) -> Iterator[str]:

@@ -18,6 +18,9 @@ FEW = 20
 SHOWN = 30
 """Rows of a table in the card; the rest is counted."""
 
+LISTED = 1000
+"""Refs of changed listings that are kept for the manifest; all of them are marked in the data."""
+
 
 @dataclass(slots=True)
 class Facts:
@@ -28,7 +31,7 @@ class Facts:
     n_listings: int = 0
     splits: Counter[str] = field(default_factory=Counter)
     content: Counter[str] = field(default_factory=Counter)
-    not_same: list[str] = field(default_factory=list)  #: refs whose content changed or is gone
+    not_same: list[str] = field(default_factory=list)  #: the first refs whose content changed or is gone
     sources: dict[str, Counter[str]] = field(default_factory=lambda: {question.value: Counter() for question in Question})
     values: dict[str, Counter[str]] = field(default_factory=lambda: {question.value: Counter() for question in Question})
     pairs: dict[str, Counter[bool]] = field(default_factory=lambda: {question.value: Counter() for question in Question})
@@ -45,7 +48,7 @@ class Facts:
         self.n_listings += 1
         self.splits[row["split"]] += 1
         self.content[row["content"]] += 1
-        if row["content"] != Content.SAME:
+        if row["content"] != Content.SAME and len(self.not_same) < LISTED:
             self.not_same.append(row["ref"])
         self.n_without_photo += not row["photos"]
         self.n_recategorised += row["category"] != row["seller_category"]

@@ -23,8 +23,6 @@ from curation.types import NO_VIOLATION, Question, Split, split_violations
 
 FORMATS = ("parquet", "jsonl", "csv", "hf")
 CARD = "README.md"
-LISTED = 1000
-"""Refs of changed listings in the manifest; all of them are marked in the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class _Photos:
         self.n_copied += 1
 
     def described(self) -> dict[str, Any]:
-        return {"copied": self.n_copied, "n_missing": len(self.missing), "missing": sorted(self.missing)[:LISTED]}
+        return {"copied": self.n_copied, "n_missing": len(self.missing), "missing": sorted(self.missing)[: card.LISTED]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +218,7 @@ def _manifest(
         "categories": classes.categories,
         "violations": classes.violations,
         "noise": None if found is None else {"value": found.value, "low": found.low, "high": found.high, "n": found.n},
-        "content": {**facts.content, "not_same": facts.not_same[:LISTED]},
+        "content": {**facts.content, "not_same": facts.not_same},
         "columns": [{"name": name, "kind": column.kind, "meaning": column.words} for name, column in source.columns.items()],
         **(CSV_NOTES if source.fmt == "csv" else {}),
         "files": [{"path": file.path, "n_rows": file.n_rows, "sha256": sums[file.path]} for file in files],

@@ -1,10 +1,12 @@
 """Commands: `suspects`, and `review select|list`."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -13,6 +15,11 @@ from curation.errors import InputError, NotFoundError
 from curation.types import Question, Suspect
 
 COLUMNS = ("rank", "listing_ref", "given", "suggested", "suggested_score", "score", "is_issue", "reasons")
+
+ROW_GROUP = 10_000
+"""Rows of a Parquet file that are in memory at a time."""
+
+SHOWN = 30
 
 
 @console.command("suspects", example="refurbish suspects --question category --out suspects.csv")
@@ -34,21 +41,27 @@ def suspects(session: console.Session, question: str, out: Path | None, limit: i
         if question != Question.CATEGORY.value:
             raise InputError(f"--refresh ranks the question {Question.CATEGORY.value}; no predictions of violations are kept")
         anew = {"refreshed": asdict(rank_anew(workspace))}
-    rows = list(_rows(workspace, Question(question), limit))
-    if not rows:
-        raise NotFoundError("there is no ranking yet; run: refurbish retrain")
-    n_issues = sum(row["is_issue"] for row in rows)
-    summary = {"question": question, "n_rows": len(rows), "n_issues": n_issues, **anew}
+    with closing(_rows(workspace, Question(question), limit)) as rows:
+        first = next(rows, None)
+        if first is None:
+            raise NotFoundError("there is no ranking yet; run: refurbish retrain")
+        _tell(chain([first], rows), {"question": question, **anew}, out, as_json=as_json)
+
+
+def _tell(found: Iterable[dict[str, Any]], about: Mapping[str, Any], out: Path | None, *, as_json: bool) -> None:
+    """The ranking into a file, row by row, or on the screen."""
+    n_of: Counter[bool] = Counter()
+    counted = _counted(found, n_of)
     if out is not None:
         from curation.review import tables
 
-        tables.write(rows, COLUMNS, out, {".parquet": _parquet})
-        console.emit({**summary, "out": str(out)}, as_json=as_json)
+        tables.write(counted, COLUMNS, out, {".parquet": _parquet})
+        console.emit({**about, **_totals(n_of), "out": str(out)}, as_json=as_json)
         return
-    shown = rows[:30]
-    table = console.table([[row[name] for name in COLUMNS] for row in shown], COLUMNS)
-    note = f"\n{len(rows):,} ranked, {n_issues:,} doubted; --out FILE writes all"
-    console.emit({**summary, "suspects": rows}, as_json=as_json, human=table + note)
+    rows = list(counted)
+    table = console.table([[row[name] for name in COLUMNS] for row in rows[:SHOWN]], COLUMNS)
+    note = f"\n{len(rows):,} ranked, {n_of[True]:,} doubted; --out FILE writes all"
+    console.emit({**about, **_totals(n_of), "suspects": rows}, as_json=as_json, human=table + note)
 
 
 @click.group()
@@ -100,7 +113,7 @@ review.add_command(select_batch)
 review.add_command(list_waiting)
 
 
-def _rows(workspace: Any, question: Question, limit: int | None) -> Iterator[dict[str, Any]]:
+def _rows(workspace: Any, question: Question, limit: int | None) -> Generator[dict[str, Any]]:
     from curation.review import suspects as ranking
 
     after, left = 0, limit
@@ -111,6 +124,17 @@ def _rows(workspace: Any, question: Question, limit: int | None) -> Iterator[dic
                 return
             yield from (_row(item.rank, item.suspect) for item in page)
             after, left = page[-1].rank, None if left is None else left - len(page)
+
+
+def _counted(rows: Iterable[dict[str, Any]], n_of: Counter[bool]) -> Iterator[dict[str, Any]]:
+    """The rows as they are; counts on the way how many are doubted and how many not."""
+    for row in rows:
+        n_of[row["is_issue"]] += 1
+        yield row
+
+
+def _totals(n_of: Counter[bool]) -> dict[str, int]:
+    return {"n_rows": n_of.total(), "n_issues": n_of[True]}
 
 
 def _row(rank: int, suspect: Suspect) -> dict[str, Any]:
@@ -126,12 +150,13 @@ def _row(rank: int, suspect: Suspect) -> dict[str, Any]:
     }
 
 
-def _parquet(rows: Sequence[dict[str, Any]]) -> bytes:
+def _parquet(rows: Iterable[dict[str, Any]], file: BinaryIO) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     text, number = pa.string(), pa.float64()
     types = (pa.int64(), text, text, text, number, number, pa.bool_(), text)
-    out = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, pa.schema(list(zip(COLUMNS, types, strict=True)))), out, compression="zstd")
-    return out.getvalue()
+    schema, left = pa.schema(list(zip(COLUMNS, types, strict=True))), iter(rows)
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        while part := list(islice(left, ROW_GROUP)):
+            writer.write_table(pa.Table.from_pylist(part, schema))

@@ -1,23 +1,28 @@
-"""Rows of a command's answer as a file: CSV without formulas, one JSON object a line, or what a command adds to these."""
+"""Rows of a command's answer as a file: CSV without formulas, one JSON object a line, or what a command adds to these.
+
+Rows are written as they come, so that a ranking of any length takes no more memory than a short one.
+"""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from curation.errors import InputError
 from curation.release.formats import defuse
-from curation.store.files import write_atomic
+from curation.store.files import writing
 
-Rows = Sequence[dict[str, Any]]
-Encoder = Callable[[Rows], bytes]
+Rows = Iterable[dict[str, Any]]
+Encoder = Callable[[Rows, BinaryIO], None]
 
 
 def write(rows: Rows, columns: Sequence[str], out: Path, others: Mapping[str, Encoder] | None = None) -> None:
     """In the format that the suffix of `out` says; `others` adds suffixes. Raises InputError on an unknown one."""
-    write_atomic(out, _encoders(columns, out, others)[out.suffix.lower()](rows))
+    encode = _encoders(columns, out, others)[out.suffix.lower()]
+    with writing(out) as file:
+        encode(rows, file)
 
 
 def check_suffix(out: Path) -> None:
@@ -26,21 +31,21 @@ def check_suffix(out: Path) -> None:
 
 
 def _encoders(columns: Sequence[str], out: Path, others: Mapping[str, Encoder] | None) -> dict[str, Encoder]:
-    known: dict[str, Encoder] = {".csv": lambda rows: _csv(rows, columns), ".jsonl": _jsonl, **(others or {})}
+    known: dict[str, Encoder] = {".csv": lambda rows, file: _csv(rows, columns, file), ".jsonl": _jsonl, **(others or {})}
     if out.suffix.lower() not in known:
         *first, last = known
         raise InputError(f"--out {out} has no known suffix; use {', '.join(first)} or {last}")
     return known
 
 
-def _csv(rows: Rows, columns: Sequence[str]) -> bytes:
+def _csv(rows: Rows, columns: Sequence[str], file: BinaryIO) -> None:
     """No cell can start a formula; a missing value is empty."""
-    out = io.StringIO()
+    out = io.TextIOWrapper(file, "utf-8", newline="")
     writer = csv.DictWriter(out, columns)
     writer.writeheader()
     writer.writerows({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
-    return out.getvalue().encode()
+    out.detach()
 
 
-def _jsonl(rows: Rows) -> bytes:
-    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
+def _jsonl(rows: Rows, file: BinaryIO) -> None:
+    file.writelines(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n" for row in rows)

@@ -1,20 +1,21 @@
 """The annotation log: append-only states of annotations, their order, and the votes they leave.
 
-Order is by the data (`updated_at`, then arrival for states that share one), never by arrival
-alone. A deleted annotation or task is a tombstone: no state of it counts, early or late.
+Order is by the data: `updated_at`, and of two states that share it the one without the star, which
+Label Studio takes away silently; never by arrival alone. A deleted annotation or task is a
+tombstone: no state of it counts, early or late, unless Label Studio was asked and has it.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from curation.store.jobs import insert_new
 from curation.store.service_tables import ErasedListing
 from curation.store.tables import AnnotationRow, Category, CategoryAlias, ListingRow, TaskRow, Tombstone
-from curation.types import AnnotationsDeleted, Event, LabelEvent, Origin, Outcome, Question, TasksDeleted, TaskSeen, Vote
+from curation.types import NOBODY, AnnotationsDeleted, Event, LabelEvent, Origin, Outcome, Question, TasksDeleted, TaskSeen, Vote
 
 RUBBER_STAMP_S = 2.0
 """A suggestion accepted untouched in less than this was hardly read (labeling takes 5-30 s)."""
@@ -50,29 +51,26 @@ def log_event(session: Session, event: Event, *, via: str, now: datetime) -> Log
 def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) -> Logged:
     _lock(session, event.source, event.source_id)
     ref = event.listing_ref or _ref_of_task(session, event.source, event.task_id)
-    if (event.note or event.raw_value) and _is_erased(session, ref):
-        event = replace(event, note="", raw_value=None)
-    if not insert_new(
-        session, AnnotationRow, [_row(event, ref, via, now)], ["source", "source_id", "question", "revision"]
-    ) and not _read_anew(session, event):
+    if _is_erased(session, ref):
+        event = replace(event, note="", raw_value=None, is_there=False)
+    row = _row(event, ref, via, now) | {"annotator": _person(session, event)}
+    is_new = insert_new(session, AnnotationRow, [row], ["source", "source_id", "question", "revision"])
+    is_read_anew = not is_new and _read_anew(session, event)
+    if not (is_new or is_read_anew or event.is_there):
         return Logged("duplicate")
+    moved_from = _bring_back(session, event, ref) if event.is_there else set()
     if _is_buried(session, event):
         return Logged("tombstoned")
-    same = (
-        AnnotationRow.source == event.source,
-        AnnotationRow.source_id == event.source_id,
-        AnnotationRow.question == event.question.value,
-    )
-    newest = session.execute(
-        select(AnnotationRow.id).where(*same).order_by(AnnotationRow.at.desc(), AnnotationRow.id.desc()).limit(1)
-    ).scalar_one()
+    same = _same(event)
+    in_order = (AnnotationRow.at.desc(), AnnotationRow.ground_truth, AnnotationRow.id.desc())
+    newest = session.execute(select(AnnotationRow.id).where(*same).order_by(*in_order).limit(1)).scalar_one()
     was_current = session.execute(
         update(AnnotationRow)
         .where(*same, AnnotationRow.is_current.is_(True), AnnotationRow.id != newest)
         .values(is_current=False)
         .returning(AnnotationRow.listing_ref)
     ).scalars()
-    refs = {ref, *was_current} - {None}
+    refs = {ref, *was_current, *moved_from} - {None}
     fresh = session.execute(
         update(AnnotationRow).where(AnnotationRow.id == newest).values(is_current=True).returning(AnnotationRow.revision)
     )
@@ -83,14 +81,39 @@ def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) 
     return Logged("applied" if ref in known else "orphan", touched)
 
 
+def _same(event: LabelEvent) -> tuple[ColumnElement[bool], ...]:
+    """All states of one annotation for one question."""
+    return (
+        AnnotationRow.source == event.source,
+        AnnotationRow.source_id == event.source_id,
+        AnnotationRow.question == event.question.value,
+    )
+
+
+def _person(session: Session, event: LabelEvent) -> str:
+    """Who annotated; after the account was deleted, who had annotated when it was still there."""
+    if event.annotator != NOBODY:
+        return event.annotator
+    mine = (AnnotationRow.source == event.source, AnnotationRow.source_id == event.source_id)
+    known = select(AnnotationRow.annotator).where(*mine, AnnotationRow.annotator != NOBODY).limit(1)
+    return session.execute(known).scalar_one_or_none() or NOBODY
+
+
+def _bring_back(session: Session, event: LabelEvent, ref: str | None) -> set[str | None]:
+    """Label Studio has it, in this task: no tombstone holds, and all its states belong here. The listings they were of."""
+    session.execute(delete(Tombstone).where(Tombstone.source == event.source, Tombstone.source_id == event.source_id))
+    elsewhere = (*_same(event), AnnotationRow.task_id != event.task_id)
+    refs = set(session.execute(select(AnnotationRow.listing_ref).where(*elsewhere)).scalars())
+    session.execute(update(AnnotationRow).where(*elsewhere).values(task_id=event.task_id, listing_ref=ref))
+    return refs
+
+
 def _read_anew(session: Session, event: LabelEvent) -> bool:
     """An answer that was no label when it came, and is one now: its category or policy was added since."""
     if event.outcome is Outcome.UNKNOWN_LABEL:
         return False
     unread = (
-        AnnotationRow.source == event.source,
-        AnnotationRow.source_id == event.source_id,
-        AnnotationRow.question == event.question.value,
+        *_same(event),
         AnnotationRow.revision == event.revision,
         AnnotationRow.outcome == Outcome.UNKNOWN_LABEL.value,
     )

@@ -8,7 +8,10 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from curation import crash
 from curation.errors import IntegrityError, NotFoundError, shorten
@@ -43,8 +46,13 @@ class FileStore:
         return sha256
 
     def put_file(self, source: Path, suffix: str = "") -> str:
-        """Copy a finished file in and return its sha256."""
-        return self.put(source.read_bytes(), suffix)
+        """Copy a finished file of any size in and return its sha256."""
+        sha256 = sha256_of_file(source)
+        target = self.path(sha256, suffix)
+        if not target.is_file():
+            with writing(target) as file, source.open("rb") as data:
+                shutil.copyfileobj(data, file, CHUNK_BYTES)
+        return sha256
 
     def get(self, sha256: str, suffix: str = "") -> bytes:
         """The bytes, checked. Raises NotFoundError or IntegrityError."""
@@ -59,14 +67,15 @@ class FileStore:
         return data
 
 
-def write_atomic(target: Path, data: bytes, *, durable: bool = True) -> None:
+@contextmanager
+def writing(target: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     """Write beside the target, then rename: readers see the old file or the whole new one."""
     is_new = not target.parent.is_dir()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".part-")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -94,6 +103,12 @@ def remove_leftovers(folder: Path, prefix: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # its maker has just ended
             if time.time() - path.stat().st_mtime > LEFT_FOR_S:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def write_atomic(target: Path, data: bytes, *, durable: bool = True) -> None:
+    """These bytes as the target, whole or not at all."""
+    with writing(target, durable=durable) as file:
+        file.write(data)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -47,8 +47,8 @@ CHUNK = 20_000
 BAR_MS, BAR_BYTES = 200.0, 150_000
 
 
-def fill(db: Database, n: int, seed: int = 1) -> None:
-    """`n` listings, a tenth of them decided, a tenth doubted, a hundredth waiting."""
+def fill(db: Database, n: int, seed: int = 1, *, doubted_every: int = 10) -> None:
+    """`n` listings, a tenth of them decided, a tenth (or one in `doubted_every`) doubted, a hundredth waiting."""
     rng = np.random.default_rng(seed)
     paths = [f"Branch {at % N_ROOTS} / Leaf {at}" for at in range(N_LEAVES)]
     nodes = [{"id": 1 + at, "path": f"Branch {at}", "name": f"Branch {at}", "is_leaf": False} for at in range(N_ROOTS)]
@@ -68,7 +68,7 @@ def fill(db: Database, n: int, seed: int = 1) -> None:
     _insert(db, TaskRow, (_task(i, at[i % 1000]) for i in few), len(few))
     _insert(db, AnnotationRow, (_said(i, paths[true[i]], at[i % 1000]) for i in few), len(few))
     _insert(db, RunRow, (_run(i) for i in range(1, 31)), 30)
-    doubted = range(1, n, 10)
+    doubted = range(1, n, doubted_every)
     rows = (_doubt(i, rank, paths[given[i]], paths[true[i]]) for rank, i in enumerate(doubted))
     _insert(db, SuspectRow, rows, len(doubted))
     asked = [*range(0, n, 10), *range(1, n, 100)]

@@ -131,7 +131,7 @@ class World:
 
 
 @contextmanager
-def world(server: LabelStudioServer, folder: Path, n: int = 6, **flags: object) -> Iterator[World]:
+def world(server: LabelStudioServer, folder: Path, n: int = 6, *, url: str = "", **flags: object) -> Iterator[World]:
     """A workspace with `n` listings r0 … (or an empty catalog) and a project title of its own."""
     settings = {
         "label_studio_url": server.url,
@@ -140,7 +140,7 @@ def world(server: LabelStudioServer, folder: Path, n: int = 6, **flags: object) 
         "port": free_port(),
         **flags,
     }
-    workspace = make_workspace(folder / "home", f"sqlite:///{folder / 'refurbish.db'}", **settings)
+    workspace = make_workspace(folder / "home", url or f"sqlite:///{folder / 'refurbish.db'}", **settings)
     photos = (builders.photo(workspace, 1, (320, 240)), builders.photo(workspace, 2, (240, 320)))
     records = [builders.record(f"r{i}", category="Home / Decor", photos=photos) for i in range(n)]
     others = [builders.record(f"other{i}", category=leaf) for i, leaf in enumerate(LEAVES[1:])]
