@@ -17,6 +17,8 @@ Each message says what happened, shows the value (shortened) and what to do. The
 of the command line is the class attribute ``exit_code``.
 """
 
+from collections.abc import Iterable
+
 
 class RefurbishError(Exception):
     """Base of the tree; never raised itself."""
@@ -82,5 +84,13 @@ class LabelStudioError(RefurbishError):
 
 def shorten(value: object, limit: int = 80) -> str:
     """The value as shown in a message: at most `limit` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of thousands of digits
+        text = f"<{type(value).__name__} that is too large to be shown>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def place(keys: Iterable[object], whole: str) -> str:
+    """Where in a document something is wrong, its keys joined by dots as they can be shown; `whole` for the document itself."""
+    return shorten(".".join(map(str, keys)), 120)[1:-1] or whole

@@ -15,7 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, place, shorten
 from curation.types import VIOLATIONS
 
 DEFAULT_FILE = Path("refurbish.toml")
@@ -94,7 +94,7 @@ class Settings(BaseSettings):
         {}, description="parts of a fit that are not as usual, by name: recipe, carry, mixup, … (trainer/config.py)"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 1
+    seed: int = Field(1, ge=0, lt=2**32, description="of everything that is drawn by chance")
 
     @field_validator("label_studio_url", "public_url")
     @classmethod
@@ -115,9 +115,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Settings":
-        bad = [name for name in self.violations if name in ("", "none") or "|" in name]
+        bad = [name for name in self.violations if name in ("", "none") or "|" in name or not name.isprintable()]
         if bad or len(set(self.violations)) != len(self.violations):
-            raise ValueError(f"violations must be distinct names without '|' and not 'none', got {self.violations!r}")
+            shown = shorten(self.violations, 300)
+            raise ValueError(f"violations must be distinct names of printable characters without '|' and not 'none', got {shown}")
         return self
 
     @property
@@ -154,10 +155,11 @@ def load(file: Path | None = None, **flags: Any) -> Settings:
     try:
         found: Settings = source(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors(include_input=False)]
+        lines = [f"{place(e['loc'], 'settings')}: {e['msg']}" for e in error.errors(include_input=False)]
         raise ConfigError("settings are wrong: " + "; ".join(lines)) from None
-    except ValueError as error:
-        raise ConfigError(f"settings file {file or DEFAULT_FILE} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        where = f"settings file {file or DEFAULT_FILE} or a variable REFURBISH_*"
+        raise ConfigError(f"{where} cannot be read: {shorten(str(error), 300)}; correct or remove it") from error
     return found
 
 

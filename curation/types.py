@@ -213,6 +213,17 @@ class Suspect:
     reasons: tuple[Reason, ...] = field(default=())
 
 
+def is_nested_beyond(value: object, levels: int) -> bool:
+    """Whether lists and objects stand in one another more than `levels` deep, in what was read from JSON.
+
+    A parser takes about as many levels as Python has stack left; what works on its result has less.
+    """
+    row: list[object] = [value]
+    for _ in range(levels):
+        row = [below for one in row if isinstance(one, dict | list) for below in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in row)
+
+
 def split_violations(value: str) -> tuple[str, ...]:
     """``"none"`` → (), ``"a|b"`` → ("a", "b")."""
     return () if value == NO_VIOLATION else tuple(value.split("|"))

@@ -75,7 +75,7 @@ def _named(changes: tuple[str, ...]) -> dict[str, Any]:
             raise InputError(f"--set {shorten(change)} has no value; write --set NAME=VALUE")
         try:
             read = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             read = value
         found[name] = value if isinstance(read, dict) else read
     return found

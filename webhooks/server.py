@@ -1,8 +1,5 @@
 """gunicorn, started from Python: one process of threads by default, graceful on SIGTERM."""
 
-import contextlib
-import socket
-import struct
 from typing import Any
 
 from flask import Flask
@@ -11,16 +8,13 @@ from gunicorn.app.base import BaseApplication
 from curation import telemetry
 from curation.settings import Settings
 from curation.store.workspace import Workspace
-from webhooks import service
+from webhooks import patience, service
 from webhooks.app import create_app
 from webhooks.pages import overview
 
 KEEPALIVE_S = 5
 GRACEFUL_S = 25
 """Requests under way get this long after SIGTERM; supervisors usually kill after 30 s."""
-
-IDLE_READ_S = 10
-"""A sender that is silent for this long while a thread waits for it is dropped."""
 
 log = telemetry.logger("serve")
 
@@ -39,7 +33,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         wanted: dict[str, Any] = {
             "bind": f"{self.settings.host}:{self.settings.port}",
             "workers": self.n_workers,
-            "worker_class": "gthread",
+            "worker_class": patience.PatientWorker,
             "threads": self.n_threads,
             "keepalive": KEEPALIVE_S,
             "graceful_timeout": GRACEFUL_S,
@@ -55,13 +49,11 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """The application of one worker; called by gunicorn after the fork."""
         self._app = create_app(Workspace.open(self.settings, check=False))
+        self._app.wsgi_app = patience.wrapped(self._app.wsgi_app)  # type: ignore[method-assign]
         overview.count_ahead(service.of(self._app))
         return self._app
 
-    def _say_ready(self, arbiter: Any) -> None:
-        for listener in arbiter.LISTENERS:  # accepted sockets inherit it on Linux
-            with contextlib.suppress(OSError):
-                listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", IDLE_READ_S, 0))
+    def _say_ready(self, _arbiter: Any) -> None:
         log.info("listening", url=self.settings.service_url, workers=self.n_workers, threads=self.n_threads)
 
     def _close(self, _arbiter: Any, _worker: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from curation.errors import ConfigError, InputError, shorten
+from curation.errors import ConfigError, InputError, place, shorten
 from curation.types import PATH_SEPARATOR
 
 CONSTANTS = Literal["seller", "title", "description", "currency", "category"]
@@ -125,12 +125,12 @@ def load(file: Path) -> FileMap:
         found = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"mapping {file} does not exist; name another one or leave --map out") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"mapping {file} cannot be read: {error}") from error
     try:
         return FileMap.model_validate(found)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'mapping'}: {e['msg']}" for e in error.errors(include_input=False)]
+        lines = [f"{place(e['loc'], 'mapping')}: {e['msg']}" for e in error.errors(include_input=False)]
         raise ConfigError(f"mapping {file} is wrong: " + "; ".join(lines)) from None
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from curation.catalog import parquet
 from curation.errors import InputError, shorten
+from curation.types import is_nested_beyond
 
 FORMATS: Mapping[str, str] = {
     ".csv": "csv",
@@ -29,6 +30,9 @@ FORMATS: Mapping[str, str] = {
 
 MAX_RECORD_CHARS = 4 << 20
 """Longest cell, and longest line: well above any text that is accepted, well below what hurts."""
+
+MAX_LEVELS = 100
+"""Lists and objects of a JSON line in one another."""
 
 MAX_RECORD_LINES = 1_000
 RETRY_LINES = 50
@@ -172,12 +176,15 @@ def _json_row(n: int, line: int, data: bytes) -> Row | Broken:
     raw = data.decode("utf-8", "backslashreplace").rstrip("\r\n")
     try:
         values = json.loads(data.decode("utf-8"))
+        is_deep = is_nested_beyond(values, MAX_LEVELS)
     except UnicodeDecodeError as error:
         return Broken(n, line, "not_utf8", f"line {line} is not UTF-8 at byte {error.start}; save the file as UTF-8", raw)
     except RecursionError:
-        return Broken(n, line, "broken_json", f"line {line} is nested too deeply", raw)
+        values, is_deep = None, True
     except ValueError as error:
         return Broken(n, line, "broken_json", f"line {line} is not JSON: {shorten(str(error))}", raw)
+    if is_deep:
+        return Broken(n, line, "broken_json", f"line {line} is nested too deeply", raw)
     if not isinstance(values, dict):
         return Broken(n, line, "broken_json", f"line {line} is not a JSON object but {shorten(values)}", raw)
     return Row(n, line, values, raw)

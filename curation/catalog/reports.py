@@ -34,8 +34,8 @@ def read(path: Path) -> dict[str, str]:
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"file {path} cannot be read: {error}; give a CSV file in UTF-8 with a column ref") from error
     if not rows or "ref" not in rows[0]:
-        found = ", ".join(map(str, rows[0])) if rows else "no row"
-        raise InputError(f"file {path} has {found[:80]}, a column ref is needed; name a listing in each row")
+        found = f"the columns {shorten(list(rows[0]))}" if rows else "no row"
+        raise InputError(f"file {path} has {found}, a column ref is needed; name a listing in each row")
     empty = [at for at, row in enumerate(rows, start=2) if not (row["ref"] or "").strip()]
     if empty:
         raise InputError(f"{len(empty)} rows of {path} name no listing, first lines {empty[:10]}; fill in ref or take them out")

@@ -45,7 +45,7 @@ def load(files: FileStore, onnx_sha256: str, sidecar_sha256: str) -> Mapping[str
 def read(data: bytes) -> Mapping[str, Any]:
     """What a sidecar's bytes say. Raises IntegrityError if they are not JSON, or not of `FORMAT`."""
     found = _parsed(data)
-    missing = sorted(_WANTED - set(found)) if isinstance(found, dict) else sorted(_WANTED)
+    missing = sorted(_WANTED - set(found))
     if missing or found["format"] != FORMAT:
         raise IntegrityError(f"a model's sidecar lacks {missing} or is not {FORMAT!r}: {shorten(found)}; export the model again")
     return found
@@ -69,12 +69,17 @@ def further_files(data: bytes) -> list[tuple[str, str]]:
     found = _parsed(data)
     used = small(found)
     named = [(used["sha256"], ONNX_SUFFIX)] if used else []
-    return [*named, (found[TOKENIZER], TOKENS_SUFFIX)] if TOKENIZER in found else named
+    tokenizer = found.get(TOKENIZER, "")
+    if not isinstance(tokenizer, str):
+        raise IntegrityError(f"a model's sidecar names the tokenizer {shorten(tokenizer)}, no sha256; export the model again")
+    return [*named, (tokenizer, TOKENS_SUFFIX)] if tokenizer else named
 
 
 def _parsed(data: bytes) -> Mapping[str, Any]:
     try:
         found: Mapping[str, Any] = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"a model's sidecar is not JSON: {error}; export the model again") from error
+    if not isinstance(found, dict):
+        raise IntegrityError(f"a model's sidecar is no JSON object: {shorten(found)}; export the model again")
     return found

@@ -1,6 +1,6 @@
 """One annotation's answer to one question. Label Studio validates none of it, so we do."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,10 @@ from curation.types import NO_VIOLATION, PATH_SEPARATOR, Origin, Outcome, Questi
 
 VALUE_KEYS = {Question.CATEGORY: "taxonomy", Question.VIOLATION: "choices"}
 """Where a result item holds the answer."""
+
+
+MAX_PATH_CHARACTERS = 4_000
+"""No category has a longer path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,20 @@ def _said(item: Mapping[str, Any], key: str) -> list[Any]:
 
 def _category(said: list[Any], vocabulary: Vocabulary) -> Answer:
     paths = {PATH_SEPARATOR.join(names) for names in said if _is_path(names)}
-    leaves = {path for path in paths if not any(other.startswith(path + PATH_SEPARATOR) for other in paths)}
+    leaves = paths - {above for path in paths for above in _above(path)}
     if len(leaves) > 1:
         return Answer(Outcome.CONTRADICTORY, raw_value=shorten(sorted(leaves), 500))
     if not leaves or not leaves <= set(vocabulary.categories) or not all(_is_path(names) for names in said):
         return Answer(Outcome.UNKNOWN_LABEL, raw_value=shorten(said, 500))
     return Answer(Outcome.LABEL, leaves.pop())
+
+
+def _above(path: str) -> Iterator[str]:
+    """The paths that lead to this one."""
+    at = path.find(PATH_SEPARATOR) if len(path) <= MAX_PATH_CHARACTERS else -1
+    while at >= 0:
+        yield path[:at]
+        at = path.find(PATH_SEPARATOR, at + len(PATH_SEPARATOR))
 
 
 def _is_path(names: Any) -> bool:

@@ -150,7 +150,7 @@ def task_filter(name: str, operator: str, kind: str, value: object) -> dict[str,
 def _body(text: str) -> Any:
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -118,7 +118,7 @@ def require_questions(config: str) -> None:
     """Refuse a page without our two questions, whose answers could not be read."""
     try:
         root = ElementTree.fromstring(config)  # noqa: S314  expat refuses entity bombs since 2.4
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, TypeError, ValueError) as error:  # no text at all, or half a surrogate pair
         raise LabelStudioError(
             f"the project's labeling config is not XML ({error}): {shorten(config)}; run `refurbish labelstudio setup`"
         ) from None

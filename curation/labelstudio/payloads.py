@@ -7,7 +7,7 @@ editor sends the model's prefilled guess along with it.
 
 import hashlib
 import json
-import math
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,11 @@ ACTIONS = (*ANNOTATED, "ANNOTATIONS_DELETED", "TASKS_CREATED", "TASKS_DELETED", 
 """What our webhook subscribes to, in full: an update without the list would empty it."""
 
 MAX_ID_CHARACTERS = 80
+PLAIN_ID = re.compile(f"[0-9A-Za-z_-]{{1,{MAX_ID_CHARACTERS}}}")
 MAX_REF_CHARACTERS = 200
+MAX_SECONDS = 1e9
+"""Longest time that anybody worked on an answer: thirty years."""
+
 MAX_NOTE_CHARACTERS = 10_000
 LISTING_KEY = "listing_id"
 """Where a task's data holds our listing ref."""
@@ -96,8 +100,11 @@ def events_of_task(task: Mapping[str, Any], source: str, vocabulary: Vocabulary)
     """The events of a task as the API lists it, with all its annotations."""
     task_id = _identity(task.get("id"), "task.id")
     found: list[Event] = list(_tasks_seen([task], source, is_there=True))
-    for annotation in _objects(task, "annotations"):
-        found.extend(label_events(annotation, source, task_id, listing_ref(task), vocabulary))
+    try:
+        for annotation in _objects(task, "annotations"):
+            found.extend(label_events(annotation, source, task_id, listing_ref(task), vocabulary))
+    except RecursionError:
+        raise PayloadError(f"task {task_id} has an annotation that is nested too deeply") from None
     return tuple(found)
 
 
@@ -167,16 +174,21 @@ def _ids(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _identity(value: object, name: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)) <= MAX_ID_CHARACTERS:
-        raise PayloadError(f"{name} must be an id, got {shorten(value)}")
-    return answers.storable(str(value), name)
+    """An id as text. It becomes part of addresses at Label Studio, so it is a number or a plain word."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or not PLAIN_ID.fullmatch(str(value)):
+        raise PayloadError(f"{name} must be an id of letters, digits, - and _, got {shorten(value)}")
+    return str(value)
 
 
 def _person(value: object) -> str | None:
     """An id that may be missing, or be given as an object."""
     if isinstance(value, Mapping):
         value = value.get("id")
-    return None if value is None else _identity(value, "a person's or prediction's id")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int) or not 0 < len(str(value)) <= MAX_ID_CHARACTERS:
+        raise PayloadError(f"a person's or prediction's id must be an id, got {shorten(value)}")
+    return answers.storable(str(value), "a person's or prediction's id")
 
 
 def _result(annotation: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -207,6 +219,6 @@ def _time(value: object, name: str) -> datetime:
 
 def _seconds(value: object) -> float | None:
     """A duration, or None where it is missing or makes no sense."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
         return None
     return float(value)

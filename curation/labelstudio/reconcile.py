@@ -255,7 +255,11 @@ class _Pass:
         with self.workspace.db.read() as session:
             known = self._live_tasks(session)  # before the reading: a task made meanwhile is not missed
         there = set(walk.ids(self.client, self.project.id))
-        gone = tuple(task_id for task_id in sorted(known - there, key=int) if not self.client.exists(f"/api/tasks/{task_id}/"))
+        gone = tuple(
+            task_id
+            for task_id in sorted(known - there, key=lambda task_id: (len(task_id), task_id))
+            if not self.client.exists(f"/api/tasks/{task_id}/")
+        )
         with self.writing() as session:
             if gone:
                 event = TasksDeleted(self.project.source, gone)

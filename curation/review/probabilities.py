@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from curation.errors import ProbabilityError
+from curation.errors import ProbabilityError, shorten
 from curation.quality.held_out import SparseOutOfSample, check_sparse, dense, sparse
 from curation.quality.sparse import TOP, TopK, index_type
 from curation.quality.validate import UNLABELLED, OutOfSample, check
@@ -98,8 +98,10 @@ def load_judged(files: FileStore, sha256: str) -> tuple[HeldOut, Opinion | None]
         classes = tuple(json.loads((table.schema.metadata or {})[b"classes"]))
         held = _sparse(table, classes) if "idx" in table.column_names else _dense(table, classes)
         opinion = _opinion(table) if "suggested" in table.column_names else None
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ProbabilityError(f"file {sha256} holds no out-of-sample probabilities: {error}; train again") from error
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ProbabilityError(
+            f"file {sha256} holds no out-of-sample probabilities: {shorten(str(error), 200)}; train again"
+        ) from error
     check_held(held)
     return held, opinion and check_opinion(opinion, len(held.refs), len(held.classes))
 

@@ -186,10 +186,11 @@ def test_api_task_lists_skips_and_people_as_objects() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"id": ...}, "annotation.id must be an id, got None"),
-        ({"id": True}, "annotation.id must be an id, got True"),
-        ({"id": "x" * 81}, "annotation.id must be an id"),
-        ({"task": None}, "annotation.task must be an id, got None"),
+        ({"id": ...}, "annotation.id must be an id of letters, digits, - and _, got None"),
+        ({"id": True}, "annotation.id must be an id of letters, digits, - and _, got True"),
+        ({"id": "x" * 81}, "annotation.id must be an id of letters, digits, - and _, got 'xxx"),
+        ({"id": "../../users/7"}, "annotation.id must be an id of letters, digits, - and _, got '../../users/7'"),
+        ({"task": None}, "annotation.task must be an id of letters, digits, - and _, got None"),
         ({"was_cancelled": ...}, "annotation.was_cancelled must be true or false, got None"),
         ({"was_cancelled": "no"}, "annotation.was_cancelled must be true or false, got 'no'"),
         ({"updated_at": "2026-02-28T09:15:02"}, "annotation.updated_at must be a time with its zone"),
@@ -238,7 +239,10 @@ def test_note_with_a_lone_surrogate_is_refused() -> None:
         (b'{"action": 7}', "body names no action"),
         (b'{"action": "TASKS_DELETED", "tasks": 4}', "tasks must be an object or a list of objects, got 4"),
         (b'{"action": "TASKS_DELETED", "project": {"id": 7}}', "tasks must be an object or a list of objects, got None"),
-        (b'{"action": "TASKS_DELETED", "tasks": [{}], "project": {"id": 7}}', r"tasks\[\].id must be an id, got None"),
+        (
+            b'{"action": "TASKS_DELETED", "tasks": [{}], "project": {"id": 7}}',
+            r"tasks\[\].id must be an id of letters, digits, - and _, got None",
+        ),
     ],
 )
 def test_hostile_bodies_are_refused_with_the_reason(body: bytes, message: str) -> None:

@@ -22,7 +22,7 @@ def test_refs_and_reasons_are_read(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (b"", "has no row, a column ref is needed"),
-        (b"id,reason\na,b\n", "has id, reason, a column ref is needed"),
+        (b"id,reason\na,b\n", "has the columns \\['id', 'reason'\\], a column ref is needed"),
         (b"ref,reason\na,b\n,c\n", r"1 rows of .* name no listing, first lines \[3\]"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b'ref\n"a', "cannot be read"),

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, g, jsonify, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 
-from curation.errors import InputError, NotFoundError, PayloadError, RowError, shorten
+from curation.errors import InputError, NotFoundError, PayloadError, RowError, place, shorten
 from curation.labelstudio import strictjson
 from curation.store.people import Role
 from webhooks import auth, receive
@@ -104,15 +104,11 @@ def _checked(model: type[BaseModel], values: Any) -> BaseModel:
         return model.model_validate(values)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=True)
-        fields = tuple(FieldError(field=_place(one["loc"]), problem=_problem(one)) for one in wrong[:MAX_FIELDS])
+        fields = tuple(FieldError(field=place(one["loc"], "body"), problem=_problem(one)) for one in wrong[:MAX_FIELDS])
         named = ", ".join(dict.fromkeys(field.field for field in fields))
         raise Refused(400, f"the request is wrong in {named}; see fields", fields) from None
     except RecursionError:
         raise Refused(400, "the body is nested too deeply") from None
-
-
-def _place(loc: tuple[int | str, ...]) -> str:
-    return shorten(".".join(map(str, loc)), 120).strip("'\"") or "body"
 
 
 def _problem(one: Any) -> str:
