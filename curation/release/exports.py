@@ -124,8 +124,9 @@ def file_of(workspace: Workspace, found: Export, name: str) -> tuple[Path, File]
     known = {file.path: file for file in found.files}
     if found.state != READY or name not in known:
         raise NotFoundError(f"export {found.id} has no file {shorten(name)}; its page lists those it has")
-    path = folder_of(workspace) / found.name / name
-    if not path.is_file():
+    folder = (folder_of(workspace) / found.name).absolute()
+    path = folder / name
+    if not path.is_file() or path.resolve() != folder.resolve() / name:  # nothing in it is a link
         raise NotFoundError(f"file {shorten(name)} of export {found.id} is gone from the disk; make another export")
     return path, known[name]
 
