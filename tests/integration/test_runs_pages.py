@@ -18,6 +18,7 @@ from curation.store import jobs, people, tokens
 from curation.store.people import Role
 from curation.store.tables import Release
 from curation.store.workspace import Workspace, set_state
+from tests.api_world import stored
 from webhooks import service
 from webhooks.app import create_app
 
@@ -69,11 +70,7 @@ def add_models(workspace: Workspace, now: datetime, n: int = 3, run_id: int | No
     with workspace.db.write() as session:
         names = []
         for number in range(n):
-            shas = [
-                workspace.files.put(json.dumps({"n": number}).encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")
-            ]
-            keys = ("onnx_sha256", "sidecar_sha256", "weights_sha256")
-            made = registry.add_model(session, run_id=run_id, report=report(), now=now, **dict(zip(keys, shas, strict=True)))
+            made = registry.add_model(session, run_id=run_id, report=report(), now=now, **stored(workspace.files, number))
             names.append(made.name)
         registry.promote(session, names[0], by="ada", reason="first", now=now)
     return names
