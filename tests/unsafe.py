@@ -54,20 +54,19 @@ SAFE = (
 
 
 def uses(source: str) -> list[str]:
-    """Line and name of each use in this source."""
+    """The names of what this source uses."""
     tree = ast.parse(source)
     names = dict(_imported(tree))
-    return [f"{node.lineno}: {name}" for node in ast.walk(tree) for name in _unsafe(node, names)]
+    return [name for node in ast.walk(tree) for name in _unsafe(node, names)]
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
     """What each name stands for."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (
-                (one.asname or one.name.partition(".")[0], one.name if one.asname else one.name.partition(".")[0])
-                for one in node.names
-            )
+            for one in node.names:
+                top = one.name.partition(".")[0]
+                yield (one.asname, one.name) if one.asname else (top, top)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield from ((one.asname or one.name, f"{node.module}.{one.name}") for one in node.names)
 

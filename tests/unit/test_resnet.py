@@ -1,5 +1,6 @@
 """Networks for photos: torchvision's names, files that do not fit, features kept from run to run."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["timm", "transformers"])
 def test_a_missing_package_is_named(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to install, and what needs nothing."""
-    monkeypatch.setitem(__import__("sys").modules, package, None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     (tmp_path / "config.json").write_text("{}")
     source = f"timm:resnet18@{written(tmp_path)}" if package == "timm" else f"transformers:{tmp_path}"
     with pytest.raises(ConfigError, match=rf"refurbish\[{package}\]"):
