@@ -230,7 +230,7 @@ def test_what_is_not_there_is_told(client: FlaskClient, path: str) -> None:
 
 
 def test_promoting_and_rolling_back_is_logged(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """With who and why; sent twice it happens once."""
+    """With who and why; sent twice it happens once (fault 57)."""
     first, second, _ = add_models(workspace, now)
     form = {"live": first, "reason": "  checked   by hand "}
     assert [client.post(f"/models/{second}/promote", data=form).status_code for _ in range(2)] == [303, 303]
@@ -243,7 +243,7 @@ def test_promoting_and_rolling_back_is_logged(client: FlaskClient, workspace: Wo
 
 
 def test_who_comes_second_is_told_and_changes_nothing(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """The form was made for another live model: 409, with what is live now."""
+    """The form was made for another live model: 409, with what is live now (fault 55)."""
     first, second, third = add_models(workspace, now)
     assert client.post(f"/models/{second}/promote", data={"live": first, "reason": "mine"}).status_code == 303
     answer = client.post(f"/models/{third}/promote", data={"live": first, "reason": "mine"}, headers=HTML)
@@ -252,7 +252,7 @@ def test_who_comes_second_is_told_and_changes_nothing(client: FlaskClient, works
 
 
 def test_two_at_once_are_one_after_the_other(workspace: Workspace, now: datetime) -> None:
-    """Of many who promote different models seeing the same live one, exactly one succeeds."""
+    """Of many who promote different models seeing the same live one, exactly one succeeds (fault 55)."""
     names = add_models(workspace, now, 6)
     start, outcomes = threading.Barrier(5), []
 
@@ -333,7 +333,7 @@ def test_a_reason_is_wanted(light: FlaskClient, now: datetime, reason: str) -> N
 
 
 def test_a_model_whose_files_are_gone_cannot_go_live(light: FlaskClient, now: datetime) -> None:
-    """Its page says which; a form from before gets 404 with the same words."""
+    """Its page says which; a form from before gets 404 with the same words (fault 55)."""
     workspace = service.of(light.application).workspace
     first, second, _ = add_models(workspace, now)
     with workspace.db.read() as session:
