@@ -65,9 +65,13 @@ def config(session: console.Session, as_json: bool) -> None:
 @console.command("doctor", example="refurbish doctor")
 @console.pass_session
 def doctor(session: console.Session, as_json: bool) -> None:
-    """Check database, files, clock, device and settings. Exit code 1 if something failed."""
+    """Check database, files, clock, device, settings and the live model. Exit code 1 if something failed."""
     workspace = _unchecked(session)
     found = [*health.checks(workspace), *health.settings_checks(workspace.settings), _device(workspace.settings)]
+    if not any(check.is_failed for check in found if check.name in ("database", "schema")):
+        from curation.release import promotion  # ONNX Runtime takes a second to import
+
+        found.append(promotion.health_check(workspace))
     failed = [check.name for check in found if check.is_failed]
     rows = [(check.state, check.name, check.words) for check in found]
     console.emit(

@@ -32,15 +32,18 @@ def artifact(bias: float) -> tuple[bytes, bytes]:
     return files.get(found.onnx_sha256, ONNX_SUFFIX), files.get(found.sidecar_sha256, SIDECAR_SUFFIX)
 
 
+def stored(files: FileStore, bias: float = 0.0) -> dict[str, str]:
+    """The files of such a model in a store, as a registry names them."""
+    graph, sidecar = artifact(bias)
+    shas = {"onnx_sha256": files.put(graph, ONNX_SUFFIX), "sidecar_sha256": files.put(sidecar, SIDECAR_SUFFIX)}
+    return {**shas, "weights_sha256": "0" * 64}
+
+
 def promote(workspace: Workspace, bias: float = 0.0) -> str:
     """Register a model and make it live; its name."""
-    graph, sidecar = artifact(bias)
-    kept = {
-        "onnx_sha256": workspace.files.put(graph, ONNX_SUFFIX),
-        "sidecar_sha256": workspace.files.put(sidecar, SIDECAR_SUFFIX),
-    }
+    kept = stored(workspace.files, bias)
     with workspace.db.write() as session:
-        made = registry.add_model(session, run_id=None, **kept, weights_sha256="0" * 64, report={}, now=NOW)
+        made = registry.add_model(session, run_id=None, **kept, report={}, now=NOW)
         registry.promote(session, made.name, by="test", reason="test", now=NOW, files=workspace.files)
     return made.name
 

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from curation.catalog import canary
+from curation.catalog.canary import CANARY
 from curation.catalog.features import FeatureConfig, Features
 from curation.catalog.scorer import EMBEDDING, INPUTS, OUTPUTS, SAID_INPUT, TOKEN_INPUTS, Scorer
 from curation.catalog.sidecar import FORMAT, INT8, ONNX_SUFFIX, SAID, SIDECAR_SUFFIX, THRESHOLDS, TOKENIZER
@@ -67,7 +69,8 @@ def export(
 ) -> Artifact:
     """Store the detector as it will be served, in floats and, with `rounding`, in whole numbers.
 
-    `report` travels in the sidecar, and the thresholds that `certify` finds, for each of the files by its own answers.
+    `report` travels in the sidecar, with each file's answers to made-up listings and the thresholds that `certify` finds by its
+    answers. Raises ProbabilityError if it answers NaN.
     """
     detector = detector.cpu().eval()
     weights = files.put(save({name: value.contiguous() for name, value in detector.state_dict().items()}), WEIGHTS_SUFFIX)
@@ -86,8 +89,10 @@ def export(
         **({TOKENIZER: tokenizer.save(files)} if tokenizer else {}),
         **({SAID: True} if detector.config.reads_said else {}),
     }
+    made = Scorer.of(graph, sidecar, tokenizer)
+    sidecar[CANARY] = canary.answers(made)
     if certify is not None:
-        sidecar[THRESHOLDS] = certify(Scorer.of(graph, sidecar, tokenizer))
+        sidecar[THRESHOLDS] = certify(made)
     if rounding is not None and rounding.batches:
         sidecar[INT8] = _rounded(graph, sidecar, rounding, files, certify, tokenizer)
     sidecar_sha256 = files.put(dump_json(sidecar).encode(), SIDECAR_SUFFIX)
@@ -105,8 +110,10 @@ def _rounded(
     """Store the file in whole numbers; what the sidecar says of it."""
     data = quantize.int8(graph, rounding.batches)
     found: dict[str, Any] = {"sha256": files.put(data, ONNX_SUFFIX), "bytes": len(data)}
+    made = Scorer.of(data, {**sidecar, THRESHOLDS: {}}, tokenizer)
+    found[CANARY] = canary.answers(made)
     if certify is not None:
-        found[THRESHOLDS] = certify(Scorer.of(data, {**sidecar, THRESHOLDS: {}}, tokenizer))
+        found[THRESHOLDS] = certify(made)
     own = {**sidecar, THRESHOLDS: found.get(THRESHOLDS, {})}
     check = rounding.approve(Scorer.of(graph, sidecar, tokenizer), Scorer.of(data, own, tokenizer))
     return {**found, "approved": check.passed, "words": check.words, "delta": dict(check.numbers)}

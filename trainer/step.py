@@ -88,13 +88,15 @@ class Steps:
             self._is_asked = False
             try:
                 return self._computed(rows)
-            except torch.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not _is_short(error):
+                    raise
                 self._halve(len(rows), error)
             self.draws.set_state(before)
             if self._is_asked:
                 self.objective.undo()
 
-    def _halve(self, n_rows: int, error: torch.OutOfMemoryError) -> None:
+    def _halve(self, n_rows: int, error: Exception) -> None:
         """Raises ConfigError where that was done before, or where several processes would have to do it together."""
         if self.n_parts > 1 or self.processes.n > 1 or n_rows < 2:
             how = "in halves" if self.n_parts > 1 else f"in {self.processes.n} processes"
@@ -170,6 +172,11 @@ class Steps:
                 value.grad = torch.zeros_like(value) if value.grad is None else value.grad
                 grads.append(value.grad.div_(n) if id(value) in self._heads else value.grad)
         self.processes.add_all(grads)
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether memory ended: on a processor torch says so by a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
 def _tensors(seen: Seen) -> list[Tensor]:

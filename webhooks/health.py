@@ -19,13 +19,17 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> tuple[Response, int]:
-    """Deliveries can be stored: database writable, schema current, disk writable. 503 if not; details go to the log."""
+    """Deliveries can be stored: database writable, schema current, disk writable. 503 if not; details go to the log.
+
+    A model that cannot be used is a warning: deliveries are stored without one.
+    """
     here = service.current()
     found = [
         health.database_takes_writes(here.writer.db),
         health.schema_is_current(here.workspace.db),
         health.folder_is_writable(here.workspace.settings.home),
         health.Check("writer", "ok" if here.writer.is_alive else "failed", "the inbox writer"),
+        health.Check("model", "warning" if here.model.refused else "ok", "the newest release"),
     ]
     failed = [check for check in found if check.is_failed]
     for check in failed:

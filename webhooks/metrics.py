@@ -3,7 +3,7 @@ number of processes and after a restart; only latencies and refusals are kept in
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +12,7 @@ from curation import telemetry
 from curation.errors import RefurbishError
 from curation.store import health
 from curation.store.workspace import Workspace
+from webhooks.model import Model
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Label Studio gives up after 1 s."""
@@ -40,6 +41,12 @@ class Metrics:
         for reason in ("secret", "size", "read", "database"):
             self.refused.labels(reason)
         self.registry.register(StoredCounts(workspace))
+
+    def watch(self, model: Model) -> None:
+        """Show whether this process answers by the newest release."""
+        words = "1 if this process does not answer by the newest release, since it failed; another model answers, or none."
+        gauge = Gauge("refurbish_model_refused", words, registry=self.registry)
+        gauge.set_function(lambda: float(model.refused is not None))
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -31,14 +31,9 @@ class Service:
     def open(cls, workspace: Workspace) -> "Service":
         """Start the writer. Call it in the process that serves, never before a fork."""
         writer_db = Database(workspace.settings.url, busy_timeout_s=workspace.settings.webhook_wait_s)
-        return cls(
-            workspace,
-            BatchWriter(writer_db),
-            Metrics(workspace),
-            Limits(workspace.settings),
-            Keeper(),
-            Model(workspace),
-        )
+        metrics, model = Metrics(workspace), Model(workspace)
+        metrics.watch(model)
+        return cls(workspace, BatchWriter(writer_db), metrics, Limits(workspace.settings), Keeper(), model)
 
     def close(self) -> None:
         """Store what is waiting and let go of the database; the workspace stays open."""

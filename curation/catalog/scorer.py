@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.catalog import canary
 from curation.catalog import sidecar as sidecars
 from curation.catalog.features import FeatureConfig, Features, Featurizer
 from curation.catalog.kinds import Kinds
@@ -65,16 +66,19 @@ class Scorer:
     def load(cls, files: FileStore, onnx_sha256: str, sidecar_sha256: str, precision: str = INT8) -> "Scorer":
         """The model of these files, in whole numbers (`precision` int8) where the gate approved them.
 
-        Raises NotFoundError if a file is gone, IntegrityError if they do not belong together.
+        Raises NotFoundError if a file is gone, IntegrityError if they do not belong together or answer made-up listings
+        otherwise than where they were made.
         """
         sidecar = sidecars.load(files, onnx_sha256, sidecar_sha256)
         tokenizer = Tokenizer.load(files, sidecar[TOKENIZER]) if TOKENIZER in sidecar else None
         small = sidecars.small(sidecar) if precision == INT8 else None
         if small is None:
-            return cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
-        served = {**sidecar, "onnx_sha256": small["sha256"], THRESHOLDS: small.get(THRESHOLDS, {})}
-        found = cls.of(files.get(small["sha256"], ONNX_SUFFIX), served, tokenizer)
-        found.precision = INT8
+            found = cls.of(files.get(onnx_sha256, ONNX_SUFFIX), sidecar, tokenizer)
+        else:
+            served = {**sidecar, "onnx_sha256": small["sha256"], THRESHOLDS: small.get(THRESHOLDS, {})}
+            found = cls.of(files.get(small["sha256"], ONNX_SUFFIX), served, tokenizer)
+            found.precision = INT8
+        canary.check(found, (small or sidecar).get(canary.CANARY))
         return found
 
     @classmethod

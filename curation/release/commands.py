@@ -81,9 +81,10 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
 @console.pass_session
 def promote(session: console.Session, name: str, reason: str, by: str | None, as_json: bool) -> None:
     """Make a model version live, whatever its gate said."""
-    from curation.release import registry
+    from curation.release import promotion, registry
 
     workspace = session.workspace()
+    promotion.require_usable(workspace, name)
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.promote(db, name, by=by or _user(), reason=reason, now=now, files=workspace.files)
@@ -97,9 +98,10 @@ def promote(session: console.Session, name: str, reason: str, by: str | None, as
 @console.pass_session
 def rollback(session: console.Session, reason: str, by: str | None, as_json: bool) -> None:
     """Make the previously live model live again; twice goes back two."""
-    from curation.release import registry
+    from curation.release import promotion, registry
 
     workspace = session.workspace()
+    promotion.require_usable(workspace, None)
     with workspace.db.write() as db:
         now = workspace.db.now(db)
         model = registry.rollback(db, by=by or _user(), reason=reason, now=now, files=workspace.files)

@@ -21,6 +21,7 @@ PROJECT = "labelstudio.project"
 """The state that is there once Label Studio was set up: then its suggestions must follow the live model."""
 
 REFRESH = "refresh"
+FALLBACKS = 3
 RUN_STATES = ("running", "promoted", "refused", "failed", "finished")
 
 
@@ -200,10 +201,10 @@ def releases(session: Session, *, limit: int = 50, model: str | None = None, bef
 
 
 def promote(session: Session, name: str, *, by: str, reason: str, now: datetime, files: FileStore | None = None) -> Model:
-    """Make a model live. With `files`, one whose artifacts are missing is refused (NotFoundError)."""
+    """Make a model live. With `files`, one whose artifacts are missing (NotFoundError) or changed (IntegrityError) is refused."""
     hold(session)
     model = by_name(session, name)
-    _require_artifacts(model, files)
+    _require_intact(model, files)
     _append(session, model, "promote", by=by, reason=reason, now=now)
     return model
 
@@ -216,7 +217,7 @@ def rollback(session: Session, *, by: str, reason: str, now: datetime, files: Fi
         state = "only one model was ever live" if past else "no model was ever live"
         raise InputError(f"there is nothing to roll back to: {state}; see `refurbish models`")
     row = session.get_one(ModelVersion, past[-2])
-    _require_artifacts(_as_model(row), files)
+    _require_intact(_as_model(row), files)
     _append(session, _as_model(row), "rollback", by=by, reason=reason, now=now)
     return _as_model(row)
 
@@ -225,6 +226,12 @@ def previous(session: Session) -> str | None:
     """The model that a rollback would make live, or None."""
     past = _promoted(session)
     return None if len(past) < 2 else session.get_one(ModelVersion, past[-2]).name
+
+
+def went_live(session: Session) -> list[str]:
+    """The models that a process may answer by: the live one, then those that rollbacks would make live, at most FALLBACKS."""
+    ids = list(dict.fromkeys(reversed(_promoted(session))))[: 1 + FALLBACKS]
+    return [session.get_one(ModelVersion, at).name for at in ids]
 
 
 def artifacts_gone(model: Model, files: FileStore) -> str:
@@ -265,14 +272,22 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
     crash.reached("release.before_commit")
 
 
-def _require_artifacts(model: Model, files: FileStore | None) -> None:
-    if files is None:
-        return
-    missing = [f"{sha256}{suffix}" for sha256, suffix in files_of(model, files) if not files.has(sha256, suffix)]
+def _require_intact(model: Model, files: FileStore | None) -> None:
+    """All files of the model are there, and hold what they were stored with."""
+    if files is not None:
+        for sha256, suffix in _require_artifacts(model, files):
+            files.get(sha256, suffix)
+
+
+def _require_artifacts(model: Model, files: FileStore) -> list[tuple[str, str]]:
+    """sha256 and suffix of all files that the model needs, which are there."""
+    wanted = files_of(model, files)
+    missing = [f"{sha256}{suffix}" for sha256, suffix in wanted if not files.has(sha256, suffix)]
     if missing:
         raise NotFoundError(
             f"model {model.name} cannot go live: {' and '.join(missing)} not in {files.root}; restore from a backup"
         )
+    return wanted
 
 
 def hold(session: Session) -> None:

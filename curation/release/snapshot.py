@@ -10,10 +10,11 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
@@ -22,7 +23,7 @@ from curation import crash
 from curation.errors import InputError, IntegrityError, NotFoundError, shorten
 from curation.release.labels import LabelState, pages
 from curation.store import erasure
-from curation.store.files import SHA256, remove_leftovers, sha256_of_file
+from curation.store.files import SHA256, remove_leftovers
 from curation.store.jobs import insert_new
 from curation.store.tables import ListingRow, SnapshotRow
 from curation.store.workspace import Workspace
@@ -193,7 +194,8 @@ def load(workspace: Workspace, sha256: str) -> "pd.DataFrame":
     import pandas as pd
     import pyarrow.parquet as pq
 
-    table = pq.read_table(manifest(workspace, sha256))
+    with _checked(workspace, sha256) as file:
+        table = pq.read_table(file)
     frame: pd.DataFrame = table.drop_columns("run_id").to_pandas()
     frame["run_id"] = pd.array(table["run_id"].to_pylist(), dtype="Int64")
     return frame[frame["content_sha256"] != ""].reset_index(drop=True)
@@ -201,18 +203,30 @@ def load(workspace: Workspace, sha256: str) -> "pd.DataFrame":
 
 def manifest(workspace: Workspace, sha256: str) -> Path:
     """The checked manifest file. Raises NotFoundError or IntegrityError."""
+    with _checked(workspace, sha256) as file:
+        return Path(file.name)
+
+
+@contextmanager
+def _checked(workspace: Workspace, sha256: str) -> Iterator[BinaryIO]:
+    """The open manifest, whose bytes are those that were hashed, whatever takes its place meanwhile."""
     with workspace.db.read() as session:
         found = get(session, sha256)
     expected = found.summary["manifest_sha256"]
     path = workspace.files.path(expected, SUFFIX)
-    if not path.is_file():
-        raise NotFoundError(f"the manifest {path} of snapshot {found.sha256[:12]} is gone; restore it from a backup")
-    actual = sha256_of_file(path)
-    if actual != expected:
-        raise IntegrityError(
-            f"the manifest {path} of snapshot {found.sha256[:12]} holds sha256 {actual}; it was changed, restore it from a backup"
-        )
-    return path
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"the manifest {path} of snapshot {found.sha256[:12]} is gone; restore it from a backup") from None
+    with file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != expected:
+            raise IntegrityError(
+                f"the manifest {path} of snapshot {found.sha256[:12]} holds sha256 {actual}; it was changed, "
+                "restore it from a backup"
+            )
+        file.seek(0)
+        yield file
 
 
 def _as_snapshot(row: SnapshotRow) -> Snapshot:

@@ -246,7 +246,7 @@ def test_no_live_model_yet(workspace: Workspace, now: datetime) -> None:
 
 
 def test_weights_that_do_not_fit(sqlite_workspace: Workspace, first: Workspace, now: datetime) -> None:
-    """A live model whose weights are of another shape is named; nothing is released."""
+    """A live model whose weights are of another shape is named; nothing is released (fault 48)."""
     catalog(sqlite_workspace, first, n=30)
 
     sha256 = sqlite_workspace.files.put(save({"text.direct": torch.zeros(2, 2)}), ".safetensors")

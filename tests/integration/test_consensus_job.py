@@ -64,7 +64,7 @@ def test_a_run_is_asked_for_once_there_is_something_to_decide(answered: Workspac
 
 
 def test_twenty_nine_listings_are_not_enough(workspace: Workspace) -> None:
-    """One more is."""
+    """One more is (fault 39)."""
     review_world.catalog(workspace, 30)
     answer_all(workspace, [(ref, PATHS[0], who) for ref in REFS[:29] for who in ("anna", "bela")])
     answer(workspace, "r029", PATHS[0], "anna")
@@ -74,7 +74,7 @@ def test_twenty_nine_listings_are_not_enough(workspace: Workspace) -> None:
 
 
 def test_a_tie_goes_to_the_side_the_model_is_sure_of(answered: Workspace) -> None:
-    """The question is decided, the ledger says by whom and how."""
+    """The question is decided, the ledger says by whom and how (fault 39)."""
     answer(answered, "r041", PATHS[1], "anna")
     assert answer(answered, "r041", PATHS[3], "bela") == "tie"
     run_job(answered)
@@ -102,7 +102,7 @@ def test_a_decided_tie_is_open_again_when_somebody_says_more(answered: Workspace
 
 
 def test_one_person_and_the_model_do_not_outvote_two_who_agree(answered: Workspace) -> None:
-    """A label confirmed by two stays."""
+    """A label confirmed by two stays (fault 40)."""
     answer(answered, "r041", PATHS[1], "anna")
     answer(answered, "r041", PATHS[1], "bela")
     answer(answered, "r041", PATHS[3], "carla", after_s=5)
@@ -119,7 +119,7 @@ def test_running_again_changes_nothing(answered: Workspace) -> None:
 
 
 def test_unread_suggestions_count_little_and_name_nothing(answered: Workspace) -> None:
-    """Three who stamp another category do not outweigh two who read; who stamps everything is named."""
+    """Three who stamp another category do not outweigh two who read; who stamps everything is named (fault 41)."""
     stamps = [(ref, PATHS[(i + 1) % 4], who) for i, ref in enumerate(REFS[:40]) for who in ("stamp 1", "stamp 2", "stamp 3")]
     answer_all(answered, stamps, origin=Origin.PREDICTION, lead_time_s=0.5)
     run_job(answered)
@@ -150,7 +150,7 @@ def test_listings_that_only_one_person_read_are_not_enough(workspace: Workspace)
 
 
 def test_who_flips_everything_is_named_and_what_only_they_decided_is_asked_again(answered: Workspace) -> None:
-    """Labels that two others confirmed stand; the flipper's own are with the moderators again."""
+    """Labels that two others confirmed stand; the flipper's own are with the moderators again (fault 40)."""
     answer_all(answered, [(ref, PATHS[(i + 1) % 4], "carla") for i, ref in enumerate(REFS[:40])], after_s=7)
     with answered.db.write() as session:
         review_world.item_in(session, "r050").n_wanted = 1
@@ -187,7 +187,7 @@ def test_probabilities_come_back_as_they_were_stored(sqlite_workspace: Workspace
 
 
 def test_files_that_are_no_probabilities_are_refused(sqlite_workspace: Workspace) -> None:
-    """Other bytes, a changed file, in-sample rows."""
+    """Other bytes, a changed file, in-sample rows (faults 34, 37, 48)."""
     other = sqlite_workspace.files.put(b"not a table", ".parquet")
     with pytest.raises(ProbabilityError, match="holds no out-of-sample probabilities"):
         probabilities.load(sqlite_workspace.files, other)

@@ -146,7 +146,7 @@ def test_a_clean_catalog_has_nothing_to_suggest(workspace: Workspace) -> None:
 
 
 def test_renamed_and_merged_categories_go_by_their_present_names(confused: Workspace) -> None:
-    """The run knew two names; after the merge there is one, and nothing left to confuse."""
+    """The run knew two names; after the merge there is one, and nothing left to confuse (fault 42)."""
     with confused.db.write() as session:
         kept = session.execute(select(Category.id).where(Category.path == PATHS[2])).scalar_one()
         session.add(CategoryAlias(old_path=PATHS[3], category_id=kept, at=NOW))

@@ -121,7 +121,7 @@ def test_a_skip_with_a_prefilled_result_is_no_vote(catalog: Workspace) -> None:
 
 
 def test_a_tie_leaves_the_label_as_it_was(catalog: Workspace) -> None:
-    """One against one decides nothing; the third vote does."""
+    """One against one decides nothing; the third vote does (fault 39)."""
     feed(catalog, said(RIGHT), said(OTHER, by="8", annotation="2"))
     assert label(catalog) == (SELLERS, "seller")
     feed(catalog, said(RIGHT, by="9", annotation="3"))
@@ -129,7 +129,7 @@ def test_a_tie_leaves_the_label_as_it_was(catalog: Workspace) -> None:
 
 
 def test_a_rubber_stamp_does_not_outvote_a_person(catalog: Workspace) -> None:
-    """Two suggestions accepted unread count for nothing beside one real answer."""
+    """Two suggestions accepted unread count for nothing beside one real answer (fault 41)."""
     stamps = [said(OTHER, by=by, annotation=by, origin=Origin.PREDICTION, lead_time_s=0.4) for by in ("8", "9")]
     feed(catalog, *stamps)
     assert label(catalog) == (OTHER, "moderators")
@@ -145,7 +145,7 @@ def test_an_orphan_waits_for_its_listing(catalog: Workspace) -> None:
 
 
 def test_a_renamed_category_keeps_its_votes(catalog: Workspace) -> None:
-    """Votes under the old path count under the present one."""
+    """Votes under the old path count under the present one (fault 42)."""
     with catalog.db.write() as session:
         target = session.execute(select(Category.id).where(Category.path == RIGHT)).scalar_one()
         session.add(CategoryAlias(old_path="Home / Yard", category_id=target, at=NOW))

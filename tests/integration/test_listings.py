@@ -135,7 +135,7 @@ def test_former_name_stands_for_the_present_one(workspace: Workspace) -> None:
 
 
 def test_merged_category_counts_under_its_new_node(workspace: Workspace) -> None:
-    """Where the old node still exists, the mapping row still wins."""
+    """Where the old node still exists, the mapping row still wins (fault 42)."""
     with workspace.db.write() as session:
         nodes = taxonomy.ensure(session, ["Toys", "Games"])
         session.add(CategoryAlias(old_path="Games", category_id=nodes["Toys"].id, at=NOW))

@@ -131,7 +131,7 @@ def test_blind_tasks_get_a_place_in_the_queue_and_no_answer(client: FlaskClient,
 
 
 def test_a_promotion_and_a_rollback_are_seen(workspace: Workspace) -> None:
-    """The holder changes its model, loads each once, and keeps the old one where the new one's files are gone."""
+    """The holder changes its model, loads each once, and keeps the old one where the new one's files are gone (fault 56)."""
     released(workspace)
     held = Model(workspace, check_s=0.0)
     first = held.live()
@@ -155,7 +155,7 @@ def test_a_promotion_and_a_rollback_are_seen(workspace: Workspace) -> None:
 
 
 def test_a_model_file_that_cannot_be_read_is_no_model(sqlite_workspace: Workspace) -> None:
-    """As when it is gone: the service goes on, and the log says why."""
+    """As when it is gone: the service goes on, and the log says why (fault 48)."""
     released(sqlite_workspace)
     with sqlite_workspace.db.read() as session:
         model = registry.live(session)

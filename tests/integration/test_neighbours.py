@@ -78,7 +78,7 @@ def test_a_task_shows_verified_neighbours_and_the_live_models_answer(verified: W
 
 
 def test_a_blind_task_shows_none_of_it(verified: Workspace) -> None:
-    """Neighbours and reasons would give the answer away as a suggestion does."""
+    """Neighbours and reasons would give the answer away as a suggestion does (fault 41)."""
     task = ask(verified, "r0", batch=BLIND_BATCH)
     (shown,) = Briefing(verified).complete([task])
     assert shown == task and PATH not in str(tasks.data(shown, "http://x")["similar"])

@@ -5,11 +5,15 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
+import torch
 
-from curation.errors import InputError, NotFoundError
+from curation.errors import InputError, IntegrityError, NotFoundError
 from curation.release import registry
+from curation.release.gates import Verdict
 from curation.store.tables import Release
 from curation.store.workspace import Workspace
+from trainer.config import TrainConfig
+from trainer.runs import Begun, against_the_live_model
 
 NAMED = (("floats", ".onnx"), ("whole numbers", ".onnx"), ("words", ".tokens"))
 
@@ -60,7 +64,7 @@ def test_nothing_is_live_before_the_first_promotion(workspace: Workspace, now: d
 
 
 def test_rolling_back_twice_goes_back_two(workspace: Workspace, now: datetime) -> None:
-    """Down to the first ever, each step one more row, and on again from there."""
+    """Down to the first ever, each step one more row, and on again from there (fault 57)."""
     names = add(workspace, 4, now)
     for name in names[:3]:
         promote(workspace, name, now)
@@ -76,14 +80,14 @@ def test_rolling_back_twice_goes_back_two(workspace: Workspace, now: datetime) -
 
 
 def test_promoting_what_is_live_leaves_the_way_back(workspace: Workspace, now: datetime) -> None:
-    """Promoting the live model again is logged; a rollback still goes to another model."""
+    """Promoting the live model again is logged; a rollback still goes to another model (fault 57)."""
     for name in [*add(workspace, 2, now), "det-0002"]:
         promote(workspace, name, now)
     assert rollback(workspace, now) == "det-0001"
 
 
 def test_unknown_and_missing_models_never_go_live(workspace: Workspace, now: datetime) -> None:
-    """The log only ever names models that can be loaded, also when rolling back."""
+    """The log only ever names models that can be loaded, also when rolling back (fault 55)."""
     for name in add(workspace, 2, now):
         promote(workspace, name, now)
     with pytest.raises(NotFoundError, match="'det-0009' is not known"):
@@ -99,7 +103,7 @@ def test_unknown_and_missing_models_never_go_live(workspace: Workspace, now: dat
 
 
 def test_a_model_whose_tokenizer_or_small_file_is_gone_never_goes_live(workspace: Workspace, now: datetime) -> None:
-    """All that its sidecar names must be there, not only the model in floats."""
+    """All that its sidecar names must be there, not only the model in floats (fault 55)."""
     onnx, small, tokens = (workspace.files.put(name.encode(), suffix) for name, suffix in NAMED)
     about = {"tokenizer_sha256": tokens, "int8": {"sha256": small, "approved": True}}
     sidecar = workspace.files.put(json.dumps(about).encode(), ".json")
@@ -123,7 +127,7 @@ def test_a_release_needs_a_name_and_a_reason(workspace: Workspace, now: datetime
 
 
 def test_concurrent_promotions_keep_order(workspace: Workspace, now: datetime) -> None:
-    """Eight people promote and register at once: every row is there, names are unique, the last row is live."""
+    """Eight people promote and register at once: every row is there, names are unique, the last row is live (fault 55)."""
     names = add(workspace, 4, now)
     threads = [threading.Thread(target=promote, args=(workspace, names[i % 4], now)) for i in range(6)]
     threads += [threading.Thread(target=add, args=(workspace, 1, now)) for _ in range(4)]
@@ -159,3 +163,42 @@ def test_runs_are_kept_with_their_end(workspace: Workspace, now: datetime) -> No
         newest, first = registry.runs(session)
         assert registry.run(session, ids[0]) == first
     assert (newest.state, first.state, first.report, first.n_seconds) == ("running", "refused", {"gate": {"words": "no"}}, 1.5)
+
+
+def test_a_deploy_that_dies_half_way_changes_nothing(workspace: Workspace, now: datetime) -> None:
+    """The log's row and what goes with it are one transaction: what was live is live, and can be loaded (fault 55)."""
+    first, second = add(workspace, 2, now)
+    promote(workspace, first, now)
+    with pytest.raises(KeyboardInterrupt), workspace.db.write() as session:
+        registry.promote(session, second, by="test", reason="dies", now=now, files=workspace.files)
+        raise KeyboardInterrupt
+    assert live(workspace) == first
+    with workspace.db.read() as session:
+        assert len(registry.releases(session)) == 1
+
+
+def test_a_model_whose_file_was_changed_never_goes_live(workspace: Workspace, now: datetime) -> None:
+    """Swapped for another model's or cut off: refused by the bytes, not by the name (faults 48, 55)."""
+    first, second = add(workspace, 2, now)
+    promote(workspace, first, now)
+    with workspace.db.read() as session:
+        ours, other = (registry.by_name(session, name).onnx_sha256 for name in (second, first))
+    workspace.files.path(ours, ".onnx").write_bytes(workspace.files.get(other, ".onnx"))
+    with pytest.raises(IntegrityError, match=f"holds sha256 {other}"):
+        promote(workspace, second, now)
+    assert live(workspace) == first
+
+
+@pytest.mark.parametrize("change", ["rollback", "promotion"])
+def test_what_is_rolled_back_during_a_run_is_not_replaced_by_it(workspace: Workspace, now: datetime, change: str) -> None:
+    """The run was compared with a model that is live no more: refused, with both names (faults 54, 57)."""
+    first, second, third = add(workspace, 3, now)
+    for name in (first, second):
+        promote(workspace, name, now)
+    with workspace.db.read() as session:
+        begun = Begun(1, "0" * 64, registry.live(session), TrainConfig(), torch.device("cpu"), 0.0)
+    after = rollback(workspace, now) if change == "rollback" else third
+    promote(workspace, after, now)
+    with workspace.db.write() as session:
+        found = against_the_live_model(session, begun, Verdict(True, ()))
+    assert not found.passed and f"changed from {second} to {after}" in found.words

@@ -1,6 +1,5 @@
 """`refurbish status | runs | models | promote | rollback | export`, as a user types them."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from curation.store import jobs
 from curation.store.tables import ReviewItem
 from curation.store.workspace import Workspace, set_state
 from curation.types import Question
+from tests.api_world import stored
 from tests.commands import run, run_json
 from tests.release_world import PATHS, add_listings, vote
 
@@ -32,12 +32,8 @@ def filled(workspace: Workspace, now: datetime) -> Workspace:
         run_id = registry.start_run(session, **begin, now=now)
         registry.finish_run(session, run_id, state="refused", report={"gate": {"words": "too slow"}}, n_seconds=2.0, now=now)
         for i in range(2):
-            sha256s = [
-                workspace.files.put(json.dumps({"i": i}).encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")
-            ]
-            keys = ("onnx_sha256", "sidecar_sha256", "weights_sha256")
             report = {"accuracy": {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}}
-            registry.add_model(session, run_id=run_id, report=report, now=now, **dict(zip(keys, sha256s, strict=True)))
+            registry.add_model(session, run_id=run_id, report=report, now=now, **stored(workspace.files, i))
         jobs.enqueue(session, "push", {}, key="push", now=now)
         set_state(session, "labelstudio.drift", {"n_missed": 3, "n_healed": 3}, now=now)
     return workspace

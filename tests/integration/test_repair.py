@@ -260,7 +260,7 @@ def test_near_duplicates_are_one_piece_of_evidence(workspace: Workspace) -> None
 
 
 def test_a_renamed_category_is_the_same_category(certain: Workspace) -> None:
-    """Probabilities, sellers' labels and answers are read under the present names; a merge leaves nothing to change."""
+    """Probabilities, sellers' labels and answers go by the present names; a merge leaves nothing to change (fault 42)."""
     with certain.db.write() as session:
         ids = {row.path: row.id for row in session.execute(select(Category.path, Category.id))}
         session.add(CategoryAlias(old_path=PATHS[0], category_id=ids[PATHS[1]], at=NOW))

@@ -160,7 +160,7 @@ def test_the_next_run_goes_on_with_what_the_last_one_remembers(sqlite_workspace:
 
 
 def test_champion_and_challenger_meet_on_verified_rows(workspace: Workspace, now: datetime) -> None:
-    """Both are judged on the same moderator-verified test listings, through their exported files."""
+    """Both are judged on the same moderator-verified test listings, through their exported files (fault 54)."""
     catalog(workspace)
     retrain.run(workspace, trigger="first", now=now, config=replace(TINY, epochs=1))
     n_verified = verify(workspace, now=now + timedelta(hours=1))
@@ -232,7 +232,7 @@ def test_an_interrupted_run_does_not_look_alive(
 
 
 def test_rows_a_champion_saw_are_not_judged_on(workspace: Workspace, now: datetime) -> None:
-    """The whole present group of a listing that a model was trained on is left out."""
+    """The whole present group of a listing that a model was trained on is left out (faults 38, 53)."""
     from trainer.evaluate import untouched
 
     found = untouched(["a", "b", "c", "d"], ["g1", "g1", "g2", "g3"], {"a"}, {"g3"})
@@ -251,7 +251,7 @@ def test_nothing_to_train_on(sqlite_workspace: Workspace, now: datetime) -> None
 
 
 def test_a_gpu_that_is_not_there(sqlite_workspace: Workspace, now: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for cuda by name, a machine without it says so instead of training slowly."""
+    """Asked for cuda by name, a machine without it says so instead of training slowly (fault 46)."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match="--device cpu"):
         retrain.run(sqlite_workspace, trigger="test", now=now, config=TINY, device="cuda")
@@ -319,7 +319,7 @@ def test_a_lease_lost_during_training_is_fenced(sqlite_workspace: Workspace, mon
 
 
 def test_a_killed_run_is_noted_by_the_next_attempt(sqlite_workspace: Workspace) -> None:
-    """A worker that died leaves a run that looks alive; the job's next attempt ends it."""
+    """A worker that died leaves a run that looks alive; the job's next attempt ends it (fault 23)."""
     catalog(sqlite_workspace, 30)
     with sqlite_workspace.db.read() as session:
         now = sqlite_workspace.db.now(session)

@@ -18,6 +18,7 @@ from curation.store import jobs, people, tokens
 from curation.store.people import Role
 from curation.store.tables import Release
 from curation.store.workspace import Workspace, set_state
+from tests.api_world import stored
 from webhooks import service
 from webhooks.app import create_app
 
@@ -69,11 +70,7 @@ def add_models(workspace: Workspace, now: datetime, n: int = 3, run_id: int | No
     with workspace.db.write() as session:
         names = []
         for number in range(n):
-            shas = [
-                workspace.files.put(json.dumps({"n": number}).encode(), suffix) for suffix in (".onnx", ".json", ".safetensors")
-            ]
-            keys = ("onnx_sha256", "sidecar_sha256", "weights_sha256")
-            made = registry.add_model(session, run_id=run_id, report=report(), now=now, **dict(zip(keys, shas, strict=True)))
+            made = registry.add_model(session, run_id=run_id, report=report(), now=now, **stored(workspace.files, number))
             names.append(made.name)
         registry.promote(session, names[0], by="ada", reason="first", now=now)
     return names
@@ -233,7 +230,7 @@ def test_what_is_not_there_is_told(client: FlaskClient, path: str) -> None:
 
 
 def test_promoting_and_rolling_back_is_logged(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """With who and why; sent twice it happens once."""
+    """With who and why; sent twice it happens once (fault 57)."""
     first, second, _ = add_models(workspace, now)
     form = {"live": first, "reason": "  checked   by hand "}
     assert [client.post(f"/models/{second}/promote", data=form).status_code for _ in range(2)] == [303, 303]
@@ -246,7 +243,7 @@ def test_promoting_and_rolling_back_is_logged(client: FlaskClient, workspace: Wo
 
 
 def test_who_comes_second_is_told_and_changes_nothing(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """The form was made for another live model: 409, with what is live now."""
+    """The form was made for another live model: 409, with what is live now (fault 55)."""
     first, second, third = add_models(workspace, now)
     assert client.post(f"/models/{second}/promote", data={"live": first, "reason": "mine"}).status_code == 303
     answer = client.post(f"/models/{third}/promote", data={"live": first, "reason": "mine"}, headers=HTML)
@@ -255,7 +252,7 @@ def test_who_comes_second_is_told_and_changes_nothing(client: FlaskClient, works
 
 
 def test_two_at_once_are_one_after_the_other(workspace: Workspace, now: datetime) -> None:
-    """Of many who promote different models seeing the same live one, exactly one succeeds."""
+    """Of many who promote different models seeing the same live one, exactly one succeeds (fault 55)."""
     names = add_models(workspace, now, 6)
     start, outcomes = threading.Barrier(5), []
 
@@ -336,7 +333,7 @@ def test_a_reason_is_wanted(light: FlaskClient, now: datetime, reason: str) -> N
 
 
 def test_a_model_whose_files_are_gone_cannot_go_live(light: FlaskClient, now: datetime) -> None:
-    """Its page says which; a form from before gets 404 with the same words."""
+    """Its page says which; a form from before gets 404 with the same words (fault 55)."""
     workspace = service.of(light.application).workspace
     first, second, _ = add_models(workspace, now)
     with workspace.db.read() as session:

@@ -214,7 +214,7 @@ def test_the_surest_violations_come_first(sqlite_workspace: Workspace) -> None:
 
 
 def test_what_the_moderator_will_see_is_kept_and_nothing_where_asked_blind(sqlite_workspace: Workspace) -> None:
-    """So that agreement with and without a suggestion can be compared later."""
+    """So that agreement with and without a suggestion can be compared later (fault 41)."""
     doubt_all(sqlite_workspace)
     select(with_shares(sqlite_workspace, blind_share=0.5), 10)
     rows = [row for row in items(sqlite_workspace) if row.question == "category"]

@@ -100,7 +100,7 @@ def _change_everything(workspace: Workspace) -> None:
 
 
 def test_renamed_category_counts_under_its_present_path(filled: Workspace, now: datetime) -> None:
-    """Renames of renames are followed in labels and votes; the older snapshot stays as it was."""
+    """Renames of renames are followed in labels and votes; the older snapshot stays as it was (fault 42)."""
     before = snapshot.create(filled, now=now)
     with filled.db.write() as session:
         balls, new = (session.query(Category).filter_by(path=path).one() for path in (PATHS[2], PATHS[1]))
@@ -113,7 +113,7 @@ def test_renamed_category_counts_under_its_present_path(filled: Workspace, now: 
 
 
 def test_a_changed_manifest_is_refused(filled: Workspace, now: datetime) -> None:
-    """A manifest with one byte changed, or none at all, never reaches a training run."""
+    """A manifest with one byte changed, or none at all, never reaches a training run (faults 48, 50)."""
     made = snapshot.create(filled, now=now)
     path = snapshot.manifest(filled, made.sha256)
     data = bytearray(path.read_bytes())

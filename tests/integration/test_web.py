@@ -235,7 +235,7 @@ def test_health_needs_no_token_and_tells_nothing(client: FlaskClient) -> None:
     assert client.get("/livez").json == {"status": "ok"}
     found = client.get("/readyz")
     assert found.status_code == 200 and found.json is not None
-    assert set(found.json["checks"]) == {"database writable", "schema", "disk writable", "writer"}
+    assert set(found.json["checks"]) == {"database writable", "schema", "disk writable", "writer", "model"}
     assert set(found.json["checks"].values()) == {"ok"}
 
 

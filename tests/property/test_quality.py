@@ -51,7 +51,7 @@ def test_the_order_of_votes_does_not_matter(votes: list[Vote], random: Any) -> N
 
 @given(VOTES)
 def test_one_person_one_vote(votes: list[Vote]) -> None:
-    """Repeating older answers of the same people changes nothing, and nobody counts twice."""
+    """Repeating older answers of the same people changes nothing, and nobody counts twice (fault 39)."""
     found = majority(votes)
     assert found.n_votes == len({vote.annotator for vote in votes})
     newest = {vote.annotator: vote for vote in sorted(votes, key=lambda vote: (vote.at, vote.annotation_id))}
@@ -75,7 +75,7 @@ def test_every_problem_has_an_answer_that_is_a_ranking(problem: tuple[Any, OutOf
 @given(problems(), st.data())
 @settings(max_examples=60)
 def test_any_row_made_nan_is_refused_by_its_number(problem: tuple[Any, OutOfSample], data: st.DataObject) -> None:
-    """One NaN anywhere is enough."""
+    """One NaN anywhere is enough (fault 34)."""
     labels, oos = problem
     row, column = data.draw(st.integers(0, len(labels) - 1)), data.draw(st.integers(0, len(oos.classes) - 1))
     check(oos, labels)

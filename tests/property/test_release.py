@@ -69,7 +69,7 @@ def test_csv_gives_every_row_back(tmp_path_factory: object, values: list[str | N
 
 @given(text)
 def test_a_group_always_has_the_same_split(group_key: str) -> None:
-    """The split is a function of the key alone."""
+    """The split is a function of the key alone (fault 38)."""
     assert split_of(group_key) is split_of(group_key)
 
 

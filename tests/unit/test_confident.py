@@ -99,7 +99,7 @@ def test_unlabelled_rows_do_not_count_and_are_never_flagged() -> None:
 
 
 def test_a_class_without_labels_is_never_guessed() -> None:
-    """However probable: nobody says what is normal for it."""
+    """However probable: nobody says what is normal for it (fault 36)."""
     probs, labels = marketplace(2000, 30)
     labels[labels == 0] = 1
     state = estimate(TopK.of(probs, labels))
@@ -108,7 +108,7 @@ def test_a_class_without_labels_is_never_guessed() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(0, 3), (4, 1), (1, 5)])
 def test_no_rows_one_class_and_one_row_flag_nothing(n: int, k: int) -> None:
-    """Nothing can be confused with anything."""
+    """Nothing can be confused with anything (fault 36)."""
     store = TopK.of(np.full((n, k), 1 / k), np.zeros(n, dtype=int))
     state = estimate(store)
     for decide in (*FILTERS.values(), confident.prune_by_noise_rate):
@@ -209,7 +209,7 @@ def test_noise_rates_come_with_counts_and_intervals() -> None:
 
 
 def test_thin_categories_are_not_estimated_and_say_why() -> None:
-    """Never labelled, labelled too rarely, or labelled often and never clear."""
+    """Never labelled, labelled too rarely, or labelled often and never clear (fault 36)."""
     noise = counted({(0, 0): 30, (2, 2): 4, (3, 1): 3}, [40, 0, 5, 400])
     assert np.isnan(noise.rate[1:]).all() and noise.why_not(0) is None
     assert [noise.why_not(k) for k in (1, 2, 3)] == list(NotEstimable)

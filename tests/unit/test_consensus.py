@@ -26,13 +26,13 @@ def test_the_majority_wins_with_its_share() -> None:
 
 @pytest.mark.parametrize("values", ["xy", "xxyy", "xxyyz"])
 def test_a_tie_is_said_and_nothing_is_chosen(values: str) -> None:
-    """The best values share the lead, whoever else voted."""
+    """The best values share the lead, whoever else voted (fault 39)."""
     found = majority([vote(f"person {i}", value) for i, value in enumerate(values)])
     assert found.value is None and found.is_tie
 
 
 def test_a_person_has_one_vote_and_may_change_their_mind() -> None:
-    """The newest counts, however often somebody answers; equal times go by annotation."""
+    """The newest counts, however often somebody answers; equal times go by annotation (fault 39)."""
     twice = [vote("anna", "x", 5), vote("anna", "x", 7), vote("anna", "y", 9), vote("bela", "y"), vote("carla", "x")]
     assert majority(twice).value == "y" and majority(twice).n_votes == 3
     assert majority([vote("anna", "y", annotation_id=2), vote("anna", "x", annotation_id=1)]).value == "y"

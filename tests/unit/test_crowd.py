@@ -169,7 +169,7 @@ def test_an_annotator_who_shares_nothing_has_no_quality() -> None:
 
 
 def test_one_who_answered_everything_does_not_decide_everything() -> None:
-    """Careless on every listing, three careful people on most."""
+    """Careless on every listing, three careful people on most (fault 39)."""
     truth, said, probs = panel((0.95, 0.95, 0.95, 0.3))
     said[:, 3] = np.where(np.isnan(said[:, 3]), (truth + 1) % 5, said[:, 3])
     votes = gather_table(said, 5)
@@ -179,7 +179,7 @@ def test_one_who_answered_everything_does_not_decide_everything() -> None:
 
 
 def test_one_who_flips_everything_weighs_nothing_and_cannot_beat_two() -> None:
-    """Two honest people agree everywhere; the third says the opposite."""
+    """Two honest people agree everywhere; the third says the opposite (fault 40)."""
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=200)
     found = crowdlab(gather_table(np.stack([truth, truth, 1 - truth], axis=1), 2), believe(np.full((200, 2), 0.5)))

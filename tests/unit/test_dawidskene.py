@@ -74,7 +74,7 @@ def test_confidence_is_near_the_share_that_is_right() -> None:
 
 
 def test_two_honest_people_cannot_lose_to_one_who_flips_everything() -> None:
-    """The flipper's table is turned over, so their votes help; it is never they who win."""
+    """The flipper's table is turned over, so their votes help; it is never they who win (fault 40)."""
     flip = np.array([[0.0, 1.0], [1.0, 0.0]])
     truth, votes = panel([skilled(0.97, 2), skilled(0.97, 2), flip], n=400, asked=1.0)
     found = dawid_skene(votes)
@@ -91,7 +91,7 @@ def test_a_turned_annotator_decides_where_honest_people_differ() -> None:
 
 
 def test_one_who_answered_everything_does_not_decide_everything() -> None:
-    """Careless on every item; careful people on half of them, two at a time."""
+    """Careless on every item; careful people on half of them, two at a time (fault 39)."""
     rng = np.random.default_rng(0)
     truth = rng.integers(4, size=1000)
     careless = np.where(rng.random(1000) < 0.4, truth, rng.integers(4, size=1000))
@@ -104,7 +104,7 @@ def test_one_who_answered_everything_does_not_decide_everything() -> None:
 
 
 def test_only_one_annotator_is_taken_at_their_word_and_it_is_said() -> None:
-    """Nothing to compare with: the majority of one, marked as a fallback."""
+    """Nothing to compare with: the majority of one, marked as a fallback (fault 39)."""
     votes = gather(np.arange(100), np.zeros(100), np.arange(100) % 3, (100, 1, 3))
     found = dawid_skene(votes)
     assert found.is_fallback and (found.consensus == np.arange(100) % 3).all()
@@ -113,7 +113,7 @@ def test_only_one_annotator_is_taken_at_their_word_and_it_is_said() -> None:
 
 @pytest.mark.parametrize("n_shared", [dawidskene.MIN_SHARED_ITEMS - 1, dawidskene.MIN_SHARED_ITEMS])
 def test_with_few_shared_items_the_majority_decides(n_shared: int) -> None:
-    """At 29 the shares of the votes, at 30 the estimate."""
+    """At 29 the shares of the votes, at 30 the estimate (fault 39)."""
     _, votes = panel([skilled(0.9, 3)] * 3, n=n_shared, asked=1.0)
     found = dawid_skene(votes)
     assert found.is_fallback == (n_shared < dawidskene.MIN_SHARED_ITEMS)

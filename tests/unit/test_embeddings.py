@@ -59,7 +59,7 @@ def test_a_file_is_read_back(tmp_path: Path, dtype: str) -> None:
 
 
 def test_a_run_that_stops_leaves_no_file(tmp_path: Path) -> None:
-    """Nor a part of one; an older file stays."""
+    """Nor a part of one; an older file stays (fault 49)."""
     (tmp_path / "e.parquet").write_bytes(b"older")
     with pytest.raises(RuntimeError, match="stopped"), Writer(tmp_path / "e.parquet", "m1") as writer:
         writer.write(page(0, 3), ["train"] * 3)
@@ -68,7 +68,7 @@ def test_a_run_that_stops_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
-    """Values beyond half precision, files of other columns, vectors of another model, listings that are not there."""
+    """Values beyond half precision, files of other columns, vectors of another model, listings that are not there (fault 48)."""
     huge = Embedded(("a",), np.full((1, 2), 1e6, np.float32))
     with pytest.raises(InputError, match="write float32"), Writer(tmp_path / "e.parquet", "m1") as writer:
         writer.write(huge, ["train"])

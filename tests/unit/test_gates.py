@@ -54,7 +54,7 @@ def test_a_clearly_better_model_passes() -> None:
 
 
 def test_a_worse_model_is_refused_with_numbers() -> None:
-    """Ten points worse: refused as worse and as not better, with both accuracies."""
+    """Ten points worse: refused as worse and as not better, with both accuracies (fault 53)."""
     found = verdict(candidate("det-0002", right(150)), candidate("det-0001", right(170)))
     assert refusals(found) == ["not worse", "better", "roots"]
     assert "category accuracy 0.750 against 0.850, difference -0.100 [-0." in found.words
@@ -67,7 +67,7 @@ def test_the_same_answers_pass() -> None:
 
 
 def test_better_by_noise_only_is_refused_where_proof_is_asked() -> None:
-    """One row more of 200, many rows traded: enough by default, not for who wants to be sure."""
+    """One row more of 200, many rows traded: enough by default, not for who wants to be sure (fault 53)."""
     rng = np.random.default_rng(3)
     old = rng.random(N) < 0.7
     new = rng.permutation(old)
@@ -99,7 +99,7 @@ def test_few_rows_are_decided_by_how_sure_the_models_were() -> None:
 
 
 def test_better_overall_but_worse_under_one_root() -> None:
-    """A root with enough rows must not pay for the rest; one with few rows is said to be unjudged."""
+    """A root with enough rows must not pay for the rest; one with few rows is said to be unjudged (fault 53)."""
     roots = ["Home"] * 120 + ["Sport"] * 70 + ["Pets"] * 10
     old = np.ones(N, dtype=bool)
     old[:60] = False
@@ -124,7 +124,7 @@ def test_noise_under_many_roots_is_no_refusal() -> None:
 
 
 def test_near_duplicates_are_one_piece_of_evidence() -> None:
-    """The same gain on rows of two groups only is not shown to be better."""
+    """The same gain on rows of two groups only is not shown to be better (faults 38, 53)."""
     new, old = np.ones(40, dtype=bool), np.repeat([False, True], 20)
     alone = verdict(candidate("det-0002", new), candidate("det-0001", old), settings={"gate_confidence": 0.99})
     together = verdict(
@@ -138,7 +138,7 @@ def test_near_duplicates_are_one_piece_of_evidence() -> None:
 
 
 def test_too_few_rows_refuse_unless_it_is_the_first() -> None:
-    """Five verified rows compare nothing; a first model passes provisionally."""
+    """Five verified rows compare nothing; a first model passes provisionally (fault 53)."""
     few = candidate("det-0002", right(5, 5))
     assert "evidence: 5 verified listings, 15 more needed" in verdict(few, candidate("det-0001", right(1, 5))).words
     first = verdict(few, None)
@@ -174,7 +174,7 @@ def test_a_bad_artifact_is_refused(changes: dict[str, Any], name: str, words: st
 
 
 def test_groups_that_were_trained_on_are_refused() -> None:
-    """Verified rows of a group in the training set say nothing."""
+    """Verified rows of a group in the training set say nothing (faults 38, 53)."""
     found = verdict(candidate("det-0002", right(170)), candidate("det-0001", right(150)), trained_groups={"g7", "other"})
     assert refusals(found) == ["no leak"] and "1 groups of the verified rows were trained on, such as 'g7'" in found.words
 
@@ -188,7 +188,7 @@ def violation_rows(n_positive: int, n: int = 600) -> tuple[np.ndarray, np.ndarra
 
 
 def test_a_lost_violation_threshold_is_refused() -> None:
-    """The champion flags with certified precision, the challenger cannot any more."""
+    """The champion flags with certified precision, the challenger cannot any more (fault 53)."""
     truth, good, bad = violation_rows(200)
     old, new = (candidate(name, right(150), violation_probs=probs) for name, probs in (("det-0001", good), ("det-0002", bad)))
     found = verdict(new, old, violation_truth=truth)
@@ -209,7 +209,7 @@ def test_thin_evidence_on_violations_is_said() -> None:
 
 
 def test_different_rows_are_refused() -> None:
-    """Models evaluated on different rows are not compared."""
+    """Models evaluated on different rows are not compared (fault 54)."""
     with pytest.raises(InputError, match="evaluate both models on the same rows"):
         verdict(candidate("det-0002", right(150)), candidate("det-0001", right(15, 20)))
     with pytest.raises(InputError, match="violation probabilities of shape"):

@@ -45,7 +45,7 @@ def test_json_is_read_back_as_it_was(seed: int) -> None:
     ],
 )
 def test_a_file_by_hand_is_told_what_is_wrong(changes: dict[str, object], message: str) -> None:
-    """Older versions, unknown keys and values of another type are refused, each with what to write."""
+    """Older versions, unknown keys and values of another type are refused, each with what to write (fault 48)."""
     values = {**json.loads(drawn(1).to_json()), **changes}
     with pytest.raises(ConfigError, match=message):
         Genotype.from_json(json.dumps(values))
@@ -73,7 +73,7 @@ def test_edges_that_make_no_network_are_named(edge: dict[str, object], message: 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '{"a": 1, "a": 2}', "[" * 100_000, "9" * 5000])
 def test_what_is_no_json_object_is_refused(text: str) -> None:
-    """Whatever is in the file, the error is ours."""
+    """Whatever is in the file, the error is ours (fault 48)."""
     with pytest.raises(ConfigError):
         Genotype.from_json(text)
 

@@ -1,16 +1,19 @@
 """The house itself: floors, files, functions, and what must never appear in the code."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import unsafe
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for room in ("curation", "trainer", "webhooks") for path in (ROOT / room).rglob("*.py"))
-BANNED = re.compile(r"\bimport pickle\b|torch\.load\(|joblib\.load\(|yaml\.load\(|(?<![.\w])eval\(|shell=True")
+EVERYTHING = [*SOURCES, *sorted(path for room in ("migrations", "tests") for path in (ROOT / room).rglob("*.py"))]
+KNOWN = {path: ["subprocess.run(shell=…)"] for path in ("tests/e2e/test_readme.py", "tests/pages/test_documents.py")}
+"""Our own documents, typed as a reader would."""
 
 
 def test_imports_keep_to_their_floors() -> None:
@@ -31,7 +34,20 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     assert not long
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_loads_code_from_data(path: Path) -> None:
-    """No pickle, no unsafe loaders, no shell."""
-    assert not BANNED.search(path.read_text(encoding="utf-8"))
+def test_nothing_loads_code_from_data() -> None:
+    """No pickle, no loader that runs what it reads, no shell, in the code, its migrations and its tests (fault 48)."""
+    found = {str(path.relative_to(ROOT)): unsafe.uses(path.read_text(encoding="utf-8")) for path in EVERYTHING}
+    assert {path: uses for path, uses in found.items() if uses} == KNOWN
+    assert len(EVERYTHING) > 400
+
+
+@pytest.mark.parametrize("line", unsafe.EXAMPLES)
+def test_every_unsafe_call_is_seen(line: str) -> None:
+    """However it is imported or named; and no call that is safe."""
+    assert unsafe.uses(line)
+
+
+@pytest.mark.parametrize("line", unsafe.SAFE)
+def test_safe_calls_are_left_alone(line: str) -> None:
+    """`model.eval()`, `np.load` that refuses objects, YAML's safe loader, a list of arguments."""
+    assert not unsafe.uses(line)

@@ -82,19 +82,38 @@ def test_two_processes_end_as_one(cases: dict[str, tuple[Table, TrainConfig, pai
 def test_halves_end_as_the_whole(
     cases: dict[str, tuple[Table, TrainConfig, pair.Ended]], short: Callable[[int], None], name: str
 ) -> None:
-    """A batch for which memory was short comes again in halves: the same loss, and nothing is remembered twice."""
+    """A batch for which memory was short comes again in halves: the same loss, and nothing is remembered twice (fault 46)."""
     made, config, whole = cases[name]
     short(1)
     assert pair.difference(whole, pair.fitted(made, config)) < 1e-5
 
 
 def test_memory_that_ends_is_noted_once_and_explained_twice(tmp_path: Path, short: Callable[[int], None]) -> None:
-    """The fit says that it went on in halves; where halves do not fit either, what to set."""
+    """The fit says that it went on in halves; where halves do not fit either, what to set (fault 46)."""
     made = table(tmp_path, 24)
     short(1)
     assert loop.fit(made, rows(24), rows(0), config=replace(CONFIG, epochs=1)).n_parts == 2
     short(2)
     with pytest.raises(ConfigError, match=r"a batch of 16 listings, looked at in halves, .*than cpu .* set batch to 8"):
+        loop.fit(made, rows(24), rows(0), config=replace(CONFIG, epochs=1))
+
+
+def test_an_allocation_that_fails_on_a_processor_is_memory_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its allocator raises another error than a GPU's; the fit goes on in halves, another error ends it (fault 46)."""
+    whole, asked = Steps._backward, iter([1 << 60])
+
+    def greedy(steps: Steps, *args: object) -> float:
+        torch.empty(next(asked, 1))
+        return whole(steps, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Steps, "_backward", greedy)
+    made = table(tmp_path, 24)
+    assert loop.fit(made, rows(24), rows(0), config=replace(CONFIG, epochs=1)).n_parts == 2
+    assert "can't allocate memory" in capsys.readouterr().err
+    asked = iter([-1])
+    with pytest.raises(RuntimeError, match="negative dimension"):
         loop.fit(made, rows(24), rows(0), config=replace(CONFIG, epochs=1))
 
 
@@ -151,7 +170,7 @@ def test_processes_that_see_different_data_stop(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clear message before anything waits; so is a rank that is no number."""
+    """A clear message before anything waits; so is a rank that is no number (fault 46)."""
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -102,14 +102,14 @@ def test_a_sidecar_without_whole_numbers_is_read_as_ever(exported: Exported) -> 
     "section", [[], {"approved": True}, {"sha256": 3, "approved": True}, {"sha256": "0" * 64, "approved": 1}]
 )
 def test_an_unusable_part_of_the_sidecar_is_refused(exported: Exported, section: object) -> None:
-    """A sidecar is never guessed at."""
+    """A sidecar is never guessed at (fault 48)."""
     files, made, _ = exported
     with pytest.raises(IntegrityError, match="unusable part 'int8'"):
         Scorer.load(files, made.onnx_sha256, changed(files, made, int8=section))
 
 
 def test_a_lost_or_changed_file_is_refused(exported: Exported, tmp_path: Path) -> None:
-    """As for floats: no silent change to another file."""
+    """As for floats: no silent change to another file (fault 48)."""
     _, _, features = exported
     files = FileStore(tmp_path)
     made = export(files, features)

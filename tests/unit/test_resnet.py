@@ -1,5 +1,6 @@
 """Networks for photos: torchvision's names, files that do not fit, features kept from run to run."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,13 @@ def test_a_file_is_loaded_without_its_head(tmp_path: Path) -> None:
     ],
 )
 def test_weights_of_another_network_are_refused(tmp_path: Path, changes: dict[str, Tensor | None], told: str) -> None:
-    """The message names the tensor and the shape that is expected."""
+    """The message names the tensor and the shape that is expected (fault 48)."""
     with pytest.raises(InputError, match=told):
         resnet.load(written(tmp_path, **changes))
 
 
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
-    """Other bytes, a file that is gone, and packages that are not installed."""
+    """Other bytes, a file that is gone, and packages that are not installed (fault 48)."""
     (tmp_path / "net.safetensors").write_bytes(b"\x80\x04 not weights")
     with pytest.raises(InputError, match="cannot be read as safetensors"):
         backbone.load(str(tmp_path / "net.safetensors"), 32)
@@ -97,7 +98,7 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("package", ["timm", "transformers"])
 def test_a_missing_package_is_named(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to install, and what needs nothing."""
-    monkeypatch.setitem(__import__("sys").modules, package, None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     (tmp_path / "config.json").write_text("{}")
     source = f"timm:resnet18@{written(tmp_path)}" if package == "timm" else f"transformers:{tmp_path}"
     with pytest.raises(ConfigError, match=rf"refurbish\[{package}\]"):

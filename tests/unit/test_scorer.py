@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import load_from_string, numpy_helper
 
 from curation.catalog.features import Features, Featurizer
 from curation.catalog.scorer import Scorer
@@ -108,7 +109,7 @@ def changed(files: FileStore, made: onnx.Artifact, **values: object) -> str:
     ],
 )
 def test_a_sidecar_of_another_model_is_refused(exported: Exported, values: dict[str, object], words: str) -> None:
-    """Classes, policy, featuriser and file must be those the model was exported with."""
+    """Classes, policy, featuriser and file must be those the model was exported with (fault 48)."""
     files, made, *_ = exported
     with pytest.raises(IntegrityError, match=words):
         Scorer.load(files, made.onnx_sha256, changed(files, made, **values))
@@ -140,7 +141,7 @@ def test_the_exported_model_certifies_itself(tmp_path: Path) -> None:
 
 
 def test_bytes_that_are_no_model_are_refused(exported: Exported) -> None:
-    """A cut-off file, and a sidecar that is not JSON."""
+    """A cut-off file, and a sidecar that is not JSON (fault 48)."""
     files, made, *_ = exported
     broken = files.put(files.get(made.onnx_sha256, ONNX_SUFFIX)[:1000], ONNX_SUFFIX)
     with pytest.raises(IntegrityError, match="cannot be loaded"):
@@ -151,15 +152,72 @@ def test_bytes_that_are_no_model_are_refused(exported: Exported) -> None:
         Scorer.load(files, made.onnx_sha256, "0" * 64)
 
 
-def test_nan_answers_are_refused(tmp_path: Path) -> None:
-    """A model that answers NaN is named with the listings, not passed on."""
-    files, sick = FileStore(tmp_path), detector()
-    found = listings(files)
+def poisoned(graph: bytes, value: float) -> bytes:
+    """The same graph, with this value in one weight of each of its tables."""
+    model = load_from_string(graph)
+    for one in model.graph.initializer:
+        values = numpy_helper.to_array(one).copy()
+        if values.dtype == np.float32 and values.ndim == 2:
+            values.flat[-1] = value
+            one.CopyFrom(numpy_helper.from_array(values, one.name))
+    return bytes(model.SerializeToString())
+
+
+def test_nan_answers_are_refused(exported: Exported, tmp_path: Path) -> None:
+    """NaN among the weights: neither exported nor loaded; where NaN is answered later the listings are named (fault 48)."""
+    files, made, _, found = exported
+    sick = detector()
     with torch.no_grad():
         sick.violation.bias[0] = float("nan")
-    made = onnx.export(sick, files, shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
+    with pytest.raises(ProbabilityError, match="NaN for 4 listings"):
+        onnx.export(sick, FileStore(tmp_path), shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
+    graph = poisoned(files.get(made.onnx_sha256, ONNX_SUFFIX), float("nan"))
     with pytest.raises(ProbabilityError, match="NaN for 8 listings"):
-        Scorer.load(files, made.onnx_sha256, made.sidecar_sha256).score(found, files)
+        Scorer.of(graph, json.loads(files.get(made.sidecar_sha256, SIDECAR_SUFFIX))).score(found, files)
+    sha256 = files.put(graph, ONNX_SUFFIX)
+    with pytest.raises(IntegrityError, match="answers made-up listings with NaN"):
+        Scorer.load(files, sha256, changed(files, made, onnx_sha256=sha256))
+
+
+def test_a_model_that_answers_otherwise_is_refused(exported: Exported) -> None:
+    """A file that loads but answers otherwise than where it was made, also without NaN, and unusable answers (faults 48, 56)."""
+    files, made, *_ = exported
+    sha256 = files.put(poisoned(files.get(made.onnx_sha256, ONNX_SUFFIX), 1e4), ONNX_SUFFIX)
+    with pytest.raises(IntegrityError, match=r"answers \d.\d+ instead of \d.\d+ for the category of a made-up listing"):
+        Scorer.load(files, sha256, changed(files, made, onnx_sha256=sha256))
+    for bad in ({}, {"category": [[[0, 2.0]]] * 4, "violation": []}, {"category": "abcd"}, [1]):
+        with pytest.raises(IntegrityError, match="tells unusable answers"):
+            Scorer.load(files, made.onnx_sha256, changed(files, made, canary=bad))
+    assert Scorer.load(files, made.onnx_sha256, changed(files, made, canary=None)).classes == CLASSES
+
+
+PICKLE = b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00cos\nsystem\n(S'true'\ntR."
+
+
+@pytest.mark.parametrize("data", [b"", PICKLE, b"PK\x03\x04" + bytes(200), b"{}", bytes(4000)], ids=repr)
+def test_what_is_no_onnx_is_refused(exported: Exported, data: bytes) -> None:
+    """Nothing, a pickle, a zip of torch, JSON, zeros: each under its own sha256, and refused with what to do (fault 48)."""
+    files, made, *_ = exported
+    sha256 = files.put(data, ONNX_SUFFIX)
+    with pytest.raises(IntegrityError, match=r"cannot be loaded: .*export it again|disagree"):
+        Scorer.load(files, sha256, changed(files, made, onnx_sha256=sha256))
+
+
+def test_bytes_changed_under_their_name_are_refused(exported: Exported, tmp_path: Path) -> None:
+    """What is hashed is what was read: a file that was swapped or cut off since does not load (fault 48)."""
+    files, made, *_ = exported
+    copy = FileStore(tmp_path)
+    for sha256, suffix in ((made.onnx_sha256, ONNX_SUFFIX), (made.sidecar_sha256, SIDECAR_SUFFIX)):
+        copy.put(files.get(sha256, suffix), suffix)
+    for sha256, suffix in ((made.onnx_sha256, ONNX_SUFFIX), (made.sidecar_sha256, SIDECAR_SUFFIX)):
+        path = copy.path(sha256, suffix)
+        whole = path.read_bytes()
+        for data in (whole[:-1], whole + b" ", whole.replace(b"e", b"f", 1)):
+            path.write_bytes(data)
+            with pytest.raises(IntegrityError, match=f"not {sha256}; restore it from a backup"):
+                Scorer.load(copy, made.onnx_sha256, made.sidecar_sha256)
+        path.write_bytes(whole)
+    assert Scorer.load(copy, made.onnx_sha256, made.sidecar_sha256).classes == CLASSES
 
 
 def test_the_same_model_has_the_same_name(tmp_path: Path, exported: Exported) -> None:

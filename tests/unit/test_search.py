@@ -59,7 +59,7 @@ def test_the_seed_decides_everything() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("n_steps", [1, 4, 6])
 def test_a_continued_search_ends_with_the_same_bits(tmp_path: Path, optimizer: str, n_steps: int) -> None:
-    """Saved in the midst of an epoch, at its end or in the first step; history and all."""
+    """Saved in the midst of an epoch, at its end or in the first step; history and all (fault 47)."""
     config = dataclasses.replace(CONFIG, optimizer=optimizer, warm_up=0.3, beta_decay=1.0, stop_ratio=0.01)
     whole, first, second = begun(config), begun(config), begun(config)
     for _ in range(n_steps):
@@ -110,7 +110,7 @@ def test_no_time_at_all_still_gives_an_architecture() -> None:
 
 @pytest.mark.parametrize("refs", [None, [f"ad-{at}" for at in range(48)]])
 def test_a_loss_that_is_not_finite_names_the_rows(refs: list[str] | None) -> None:
-    """By their names, or numbers where they have none; the weights are not touched."""
+    """By their names, or numbers where they have none; the weights are not touched (fault 45)."""
     found = begun(refs=refs)
     table = found.network.get_submodule("embedded").get_parameter("table.weight")
     table.data[5] = math.nan
@@ -187,7 +187,7 @@ def test_plain_darts_is_one_option_away() -> None:
 
 
 def test_a_state_of_another_search_is_refused(tmp_path: Path) -> None:
-    """Other settings, other rows, no state at all, none there."""
+    """Other settings, other rows, no state at all, none there (fault 48)."""
     path = tmp_path / "state"
     begun().save(path)
     with pytest.raises(InputError, match="is the state of another search"):
@@ -250,7 +250,7 @@ def test_what_nobody_knows_costs_nothing() -> None:
 
 
 def test_devices_that_fail_say_what_to_do() -> None:
-    """None there, too small, or gone in the midst."""
+    """None there, too small, or gone in the midst (fault 46)."""
     with pytest.raises(ConfigError, match="device 'cuda:9' cannot be used"):
         begun(device="cuda:9")
     cpu, many = torch.device("cpu"), "search step 3 needs more memory than cpu has.*take a smaller batch"

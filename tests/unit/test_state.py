@@ -86,7 +86,7 @@ def test_rows_are_found_by_their_refs(tmp_path: Path) -> None:
 
 
 def test_a_class_that_is_gone_is_forgotten_and_a_new_one_moves_the_others(tmp_path: Path) -> None:
-    """Predictions follow their class's path; a history that named the lost class is no longer full."""
+    """Predictions follow their class's path; a history that named the lost class is no longer full (fault 42)."""
     made = table(tmp_path, N)
     history = full(made)
     history.ring[:, 0] = made.targets.classes.index("Home / Kitchen")
@@ -184,7 +184,7 @@ def without(name: str) -> Damage:
     ],
 )
 def test_a_file_that_is_something_else_is_refused(tmp_path: Path, damage: Damage) -> None:
-    """With its name and what to do."""
+    """With its name and what to do (fault 48)."""
     made, files = table(tmp_path, N), FileStore(tmp_path / "files")
     kept = files.get(state.save(files, remembered(made).state(made)), state.SUFFIX)
     sha256 = files.put(tensors_of(damage(read_tensors(kept))), state.SUFFIX)
@@ -193,7 +193,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path: Path, damage: Damage
 
 
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
-    """Bytes that do not match their sha256, no safetensors at all, and no file."""
+    """Bytes that do not match their sha256, no safetensors at all, and no file (fault 48)."""
     made, files = table(tmp_path, N), FileStore(tmp_path / "files")
     sha256 = state.save(files, full(made).state(made))
     path = files.path(sha256, state.SUFFIX)
@@ -313,7 +313,7 @@ def test_a_run_goes_on_from_the_newest_ended_one_that_kept_a_state(tmp_path: Pat
 
 
 def test_a_state_that_cannot_be_read_does_not_stop_a_run(sqlite_workspace: Workspace) -> None:
-    """It starts without, and says so."""
+    """It starts without, and says so (fault 48)."""
     noted(sqlite_workspace, {state.REPORT_KEY: "0" * 64})
     found = state.carried(sqlite_workspace)
     assert found.state is None and found.report is not None and "is not in" in found.report["error"]

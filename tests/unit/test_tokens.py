@@ -226,7 +226,7 @@ def test_a_stored_tokenizer_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: P
 
 
 def test_damaged_files_are_refused(pieces: Tokenizer) -> None:
-    """Cut off, changed, foreign or empty bytes never become a tokenizer."""
+    """Cut off, changed, foreign or empty bytes never become a tokenizer (fault 48)."""
     data = pieces.to_bytes()
     cut, changed = data[:-100], data[:2000] + bytes([data[2000] ^ 1]) + data[2001:]
     for bad in (
@@ -244,7 +244,7 @@ def test_damaged_files_are_refused(pieces: Tokenizer) -> None:
 
 
 def test_a_file_of_another_version_is_refused(pieces: Tokenizer) -> None:
-    """It is named, not guessed at, even when its settings are unknown."""
+    """It is named, not guessed at, even when its settings are unknown (fault 48)."""
     config = json.dumps({"version": 2, "beam": 4})
     head = {"format": "refurbish-tokens", "config": config, "sha256": hashlib.sha256(config.encode()).hexdigest()}
     with pytest.raises(IntegrityError, match="of version 2, this is 1; fit it again"):
@@ -253,7 +253,7 @@ def test_a_file_of_another_version_is_refused(pieces: Tokenizer) -> None:
 
 @pytest.mark.parametrize("model", [b"", b"xx", b"\n\x03abc"])
 def test_a_model_that_is_none_is_refused(model: bytes) -> None:
-    """Also where sentencepiece itself would accept it."""
+    """Also where sentencepiece itself would accept it (fault 48)."""
     with pytest.raises(IntegrityError, match="fit the tokenizer again"):
         Tokenizer(SMALL, model)
 
@@ -262,7 +262,7 @@ def test_a_model_that_is_none_is_refused(model: bytes) -> None:
     "change", [{"unknown": 1}, {"title": "8"}, {"title": 0}, {"mode": "bpe"}, {"mode": 1}, {"pieces": 9}, {"min_count": True}]
 )
 def test_foreign_config_is_refused(change: dict[str, object]) -> None:
-    """Unknown, missing or bad settings are not guessed at."""
+    """Unknown, missing or bad settings are not guessed at (fault 48)."""
     assert TokenConfig.from_json(SMALL.to_json()) == SMALL
     with pytest.raises(IntegrityError, match="fit the tokenizer again"):
         TokenConfig.from_json({**SMALL.to_json(), **change})

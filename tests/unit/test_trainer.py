@@ -61,7 +61,7 @@ def test_fit_learns_and_repeats_itself(tmp_path: Path) -> None:
 
 
 def test_nan_loss_stops_with_the_refs(tmp_path: Path) -> None:
-    """A NaN ends the run and names the listings of the batch."""
+    """A NaN ends the run and names the listings of the batch (fault 45)."""
     made = table(tmp_path, 12)
     made.targets.category_weight[5] = np.nan
     with pytest.raises(NotFiniteError, match="'r5'"):
@@ -132,7 +132,7 @@ def test_nothing_labelled_is_refused() -> None:
 
 
 def test_folds_share_no_group() -> None:
-    """Near-duplicates are held out together, every row once, the same way each time."""
+    """Near-duplicates are held out together, every row once, the same way each time (fault 38)."""
     labels, groups = np.arange(60) % 7 - 1, [f"g{at // 3}" for at in range(60)]
     found = folds.assign(labels, groups, 4, seed=1)
     assert set(found) == {0, 1, 2, 3} and np.array_equal(found, folds.assign(labels, groups, 4, seed=1))
@@ -146,7 +146,7 @@ def test_more_folds_than_groups_are_refused() -> None:
 
 
 def test_out_of_sample_names_its_folds(tmp_path: Path) -> None:
-    """Every listing, labelled or not, has valid probabilities and the fold that held it out."""
+    """Every listing, labelled or not, has valid probabilities and the fold that held it out (fault 37)."""
     found = [replace(listing(at, list(WORDS)[at % 3]), category=None if at == 4 else list(WORDS)[at % 3]) for at in range(36)]
     made = table(tmp_path, found=found)
     assigned = folds.assign(made.targets.category, [one.group_key for one in found], 3, seed=1)

@@ -35,7 +35,7 @@ def test_good_arrays_pass() -> None:
     ],
 )
 def test_a_bad_row_is_named(row: list[float], message: str) -> None:
-    """One row of four is wrong: the message says which."""
+    """One row of four is wrong: the message says which (faults 34, 35)."""
     probs = GOOD.pred_probs.copy()
     probs[2] = row
     with pytest.raises(ProbabilityError, match=rf"1 rows of pred_probs .*{message}.*\[2\]"):
@@ -56,7 +56,7 @@ def test_a_bad_row_is_named(row: list[float], message: str) -> None:
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(change: dict[str, object], message: str) -> None:
-    """Wrong number of classes, duplicate names, in-sample rows, wrong shapes and types."""
+    """Wrong number of classes, duplicate names, in-sample rows, wrong shapes and types (faults 35, 37)."""
     with pytest.raises(ProbabilityError, match=message):
         check(replace(GOOD, **change))  # type: ignore[arg-type]
 
@@ -74,7 +74,7 @@ def test_arrays_that_do_not_fit_together_are_refused(change: dict[str, object], 
     ],
 )
 def test_labels_that_are_no_class_indices_are_refused(labels: np.ndarray, message: str) -> None:
-    """Floats, strings, booleans, wrong lengths, indices out of range."""
+    """Floats, strings, booleans, wrong lengths, indices out of range (fault 35)."""
     with pytest.raises(ProbabilityError, match=message):
         check(GOOD, labels)
 

@@ -5,6 +5,7 @@ from typing import Any
 from flask import g
 
 from curation import telemetry
+from curation.errors import IntegrityError
 from curation.release import exports as datasets
 from curation.release import promotion, registry
 from curation.store.people import Role
@@ -68,10 +69,13 @@ def release(body: ReleaseRequest) -> ReleaseDone:
     workspace, by, seen = service.current().workspace, g.person.name, body.expected_live or ""
     if (body.model is None) == (body.action == "promote"):
         raise Refused(400, "a promote names its model, a rollback names none; the model before is taken")
-    if body.model is not None:
-        done = promotion.promote(workspace, body.model, seen=seen, by=by, reason=body.reason)
-    else:
-        done = promotion.rollback(workspace, seen=seen, by=by, reason=body.reason)
+    try:
+        if body.model is not None:
+            done = promotion.promote(workspace, body.model, seen=seen, by=by, reason=body.reason)
+        else:
+            done = promotion.rollback(workspace, seen=seen, by=by, reason=body.reason)
+    except IntegrityError as error:
+        raise Refused(409, str(error)) from error
     if done.is_overtaken:
         words = f"nothing was changed: {done.live or 'no model'} is live, you expected {seen or 'none'}; look again, then decide"
         raise Refused(409, words)
