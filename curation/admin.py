@@ -15,6 +15,7 @@ from sqlalchemy.exc import ArgumentError
 from curation import console
 from curation import settings as settings_module
 from curation.errors import NotFoundError
+from curation.release import registry
 from curation.settings import Settings
 from curation.store import health, schema
 from curation.store import history as history_store
@@ -69,6 +70,8 @@ def doctor(session: console.Session, as_json: bool) -> None:
     """Check database, files, clock, device and settings. Exit code 1 if something failed."""
     workspace = _unchecked(session)
     found = [*health.checks(workspace), *health.settings_checks(workspace.settings), _device(workspace.settings)]
+    if not any(check.is_failed for check in found if check.name in ("database", "schema")):
+        found.append(_live_model(workspace))
     failed = [check.name for check in found if check.is_failed]
     rows = [(check.state, check.name, check.words) for check in found]
     console.emit(
@@ -243,6 +246,15 @@ def _visible(settings: Settings, name: str) -> Any:
         except ArgumentError:
             return value
     return list(value) if isinstance(value, tuple) else value
+
+
+def _live_model(workspace: Workspace) -> Check:
+    with workspace.db.read() as session:
+        live = registry.live(session)
+    if live is None:
+        return Check("live model", "ok", "none yet; the first run makes one")
+    gone = registry.artifacts_gone(live, workspace.files)
+    return Check("live model", "failed" if gone else "ok", gone or f"{live.name}, all files are there")
 
 
 def _device(settings: Settings) -> Check:
