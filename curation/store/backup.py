@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from curation import __version__
@@ -110,6 +111,7 @@ def restore(settings: Settings, folder: Path) -> Backup:
     try:
         _mirror(folder / HOME, home)
         _fill(settings.url, database, is_sqlite)
+        _free_jobs(settings.url)
     except OSError as error:
         raise InputError(f"restore to {home} failed: {error}; empty that folder and try again") from error
     return found
@@ -181,6 +183,16 @@ def _fill(url: str, database: Path, is_sqlite: bool) -> None:
         os.replace(part, target)
         return
     _run(["pg_restore", "--no-owner", "--exit-on-error", "--single-transaction", "--dbname", "{url}", str(database)], url)
+
+
+def _free_jobs(url: str) -> None:
+    """Whoever held a job when the backup was taken does not hold its copy."""
+    db = Database(url)
+    try:
+        with db.write() as session:
+            session.execute(text("UPDATE job SET state = 'todo', attempt = attempt - 1, lease_until = NULL WHERE state = 'doing'"))
+    finally:
+        db.dispose()
 
 
 def _run(words: Sequence[str], url: str) -> None:
