@@ -190,7 +190,9 @@ def _free_jobs(url: str) -> None:
     db = Database(url)
     try:
         with db.write() as session:
-            session.execute(text("UPDATE job SET state = 'todo', attempt = attempt - 1, lease_until = NULL WHERE state = 'doing'"))
+            session.execute(
+                text("UPDATE job SET state = 'todo', attempt = attempt - 1, lease_until = NULL WHERE state = 'doing'")
+            )
     finally:
         db.dispose()
 
