@@ -39,6 +39,8 @@ COMMANDS = {
     "export": ("curation.release.commands:export", "Write a cleaned, versioned dataset."),
     "embed": ("curation.release.embed_commands:embed", "Listings as vectors; the neighbours of one."),
     "openapi": ("webhooks.commands:openapi", "Print the API's OpenAPI document."),
+    "backup": ("curation.backup_commands:backup", "Copy database and files while everything runs."),
+    "restore": ("curation.backup_commands:restore", "Put a backup into an empty home."),
     "erase": ("curation.erasure_commands:erase", "Remove a seller's listings, or one, for good."),
     "verify": ("curation.erasure_commands:verify", "Check stored snapshots and models."),
     "completion": ("curation.admin:completion", "Completion for bash, zsh or fish."),

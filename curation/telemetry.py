@@ -2,12 +2,22 @@
 
 import logging
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import structlog
 
 REQUEST_ID = "request_id"
+
+
+class _Stderr(structlog.PrintLogger):
+    """A line that cannot be written, on a disk that is full or to a reader that is gone, is lost, not the work it tells of."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -20,7 +30,7 @@ def configure(level: int = logging.INFO) -> None:
             structlog.processors.JSONRenderer(default=str),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # the stderr of now, also when it was replaced
+        logger_factory=lambda *_: _Stderr(sys.stderr),  # the stderr of now, also when it was replaced
         cache_logger_on_first_use=False,
     )
 

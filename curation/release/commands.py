@@ -52,12 +52,20 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
     from curation.release import registry
     from curation.release.status import flagging, in_words, verified_accuracy
 
-    with session.workspace().db.read() as db:
+    workspace = session.workspace()
+    with workspace.db.read() as db:
         found, live, log = registry.models(db, limit=limit), registry.live(db), registry.releases(db, limit=limit)
     live_name = live and live.name
+    gone = {model.name: words for model in found if (words := registry.artifacts_gone(model, workspace.files))}
     rows = [
-        (model.name, "live" if model.name == live_name else "", model.run_id, model.created_at, accuracy)
-        for model, accuracy in ((model, in_words(verified_accuracy(model.report))) for model in found)
+        (
+            model.name,
+            " ".join(("live",) * (model.name == live_name) + ("FILES MISSING",) * (model.name in gone)),
+            model.run_id,
+            model.created_at,
+            in_words(verified_accuracy(model.report)),
+        )
+        for model in found
     ]
     releases = [(row.at, row.action, row.model, row.by, row.reason) for row in log]
     human = "no model yet; `refurbish retrain` trains the first"
@@ -68,6 +76,7 @@ def models(session: console.Session, limit: int, as_json: bool) -> None:
         human += "\n\n" + console.table(releases, ("at", "action", "model", "by", "reason"))
     result = {
         "live": live_name,
+        "files_missing": gone,
         "models": [dataclasses.asdict(model) for model in found],
         "releases": [dataclasses.asdict(row) for row in log],
     }

@@ -22,7 +22,10 @@ from curation.types import Question
 
 
 def handle(run: JobRun) -> None:
-    """The `export` job. Started anew it begins again; what it wrote halfway was never visible. A mistake of the asker ends it."""
+    """The `export` job. Started anew it begins again; what it wrote halfway was never visible.
+
+    A mistake of the asker ends it; a disk that is full is none.
+    """
     export_id = _claimed(run)
     if export_id is None:
         return
@@ -32,10 +35,11 @@ def handle(run: JobRun) -> None:
         manifest, snapshot_id = _made(run, export_id)
     except StaleLease:
         raise
-    except InputError as error:
-        with run.finishing() as session:
-            _fail(session, export_id, str(error), now=run.workspace.db.now(session))
     except Exception as error:
+        if isinstance(error, InputError) and not isinstance(error.__cause__, OSError):
+            with run.finishing() as session:
+                _fail(session, export_id, str(error), now=run.workspace.db.now(session))
+            return
         with run.writing() as session:  # it counts as failed once the job is dead, and goes on if that is revived
             session.get_one(ExportRow, export_id).error = f"{type(error).__name__}: {error}"
         raise

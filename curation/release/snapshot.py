@@ -108,10 +108,15 @@ def create(workspace: Workspace, *, now: datetime) -> Snapshot:
     """Freeze the labels as they are; the same state gives the same sha256 and the same row.
 
     Everything is read in one consistent transaction, in pages, so memory does not grow with the
-    catalog. Read again if listings are erased meanwhile. Raises InputError if there are no listings.
+    catalog. Read again if listings are erased meanwhile. Raises InputError if there are no listings, or no room.
     """
-    while (found := _frozen(workspace, now=now)) is None:
-        pass
+    try:
+        while (found := _frozen(workspace, now=now)) is None:
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the snapshot cannot be written to {workspace.files.root}: {error}; make room, then try again"
+        ) from error
     return found
 
 

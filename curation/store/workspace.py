@@ -34,7 +34,11 @@ class Workspace:
             raise ConfigError(f"home {settings.home} cannot be made: {error}; name another folder with --home") from error
         db = Database(settings.url)
         if check:
-            schema.require_current(db)
+            try:
+                schema.require_current(db)
+            except Exception:
+                db.dispose()
+                raise
         return cls(settings, db, FileStore(settings.home / "files"), FileStore(settings.home / "media"))
 
     def close(self) -> None:

@@ -219,7 +219,7 @@ def test_an_untouched_snapshot_is_counted_again(sqlite_workspace: Workspace) -> 
     assert "not those it is named by" in verify.of_snapshot(sqlite_workspace, "0" * 64).words
 
 
-@pytest.mark.parametrize("step", ["clean_snapshots", "delete_exports"])
+@pytest.mark.parametrize("step", ["delete_exports"])
 def test_an_erasure_cut_short_goes_on(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """The database is one transaction; a kill among the files is made good by --finish (fault 77)."""
     planted(workspace)
