@@ -2,10 +2,12 @@
 
     python -m tests.benchmarks.category --data ../shared/data/gumtree --level 2
     python -m tests.benchmarks.category --sample 3000
+    python -m tests.benchmarks.category --sample 1500 --search 15 --few
 
 Rows are split by near-duplicate group (65 % to fit, 10 % to stop early, to set the temperature and to choose what wins, 25 %
 to judge). Real ads are judged by their sellers' own labels as they are, the generated catalog by its truth. All detectors
-have the product's defaults but for what their row names; the table of TF-IDF is the same for all seeds.
+have the product's defaults but for what their row names; the table of TF-IDF is the same for all seeds. Cells come from a
+file, or are searched with partial channels on the rows to fit, without a race: what a search finds, beside a random cell.
 """
 
 import argparse
@@ -28,7 +30,9 @@ from tests.benchmarks import tfidf
 from tests.benchmarks.catalog import Catalog, fit, groups_of, narrowed, narrowing, opened, parser_of, table_of
 from trainer import loop
 from trainer.config import TEXT_CNN, TrainConfig
-from trainer.search.cells import pool_and_skip, random_genotype
+from trainer.search.cells import Skeleton, pool_and_skip, random_genotype
+from trainer.search.config import SearchConfig
+from trainer.search.loop import search
 from trainer.sequence import tokenizer_of
 
 BASELINE, BAG = "TF-IDF + logistic regression", "bag, photos, numbers"
@@ -57,6 +61,8 @@ class Variant:
 def main() -> None:
     parser = narrowing(parser_of(__doc__))
     parser.add_argument("--cells", type=Path, help="a genotype that `refurbish search --out` wrote")
+    parser.add_argument("--search", type=int, default=0, help="epochs of a search for cells on the rows to fit; 0 = none")
+    parser.add_argument("--few", action="store_true", help="the bag and what is beside it only, no fusions and nothing left out")
     parser.add_argument("--random", type=int, default=1, help="random cells")
     parser.add_argument("--tokens", default="sentencepiece", help="or hashed")
     parser.add_argument("--seeds", type=int, default=3)
@@ -76,7 +82,7 @@ def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace)
     bench = Bench.of(workspace, catalog, options)
     found = {BASELINE: [baseline(catalog)]}
     print(_line(BASELINE, found[BASELINE]), flush=True)
-    for name, variant in variants(options):
+    for name, variant in variants(options, bench):
         found[name] = [bench.answers(variant, options.seed + at) for at in range(options.seeds)]
         print(_line(name, found[name]), flush=True)
     header = ("", "top 1", "top 3", "on validation rows", "seconds a fit", "parameters beside tables")
@@ -84,20 +90,21 @@ def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace)
     verdict(catalog, found, options.seed)
 
 
-def variants(options: argparse.Namespace) -> Iterator[tuple[str, Variant]]:
+def variants(options: argparse.Namespace, bench: "Bench") -> Iterator[tuple[str, Variant]]:
     """The rows of the table, by name."""
-    rng = np.random.default_rng(options.seed)
+    rng, fusions = np.random.default_rng(options.seed), () if options.few else ("gated", "max")
     yield BAG, Variant({})
-    yield "text only (bag)", Variant({}, "text")
-    yield "photos only", Variant({}, "photos")
-    for fusion in ("gated", "max"):
+    for parts in () if options.few else ("text", "photos"):
+        yield f"{parts} only", Variant({}, parts)
+    for fusion in fusions:
         yield f"{BAG}; {fusion}", Variant({"fusion": fusion})
     designs = {"TextCNN": TEXT_CNN, "pool-and-skip cells": pool_and_skip().to_json()}
     designs |= {f"random cells {at}": random_genotype(rng).to_json() for at in range(1, options.random + 1)}
     designs |= {f"cells of {options.cells.name}": options.cells.read_text(encoding="utf-8")} if options.cells else {}
+    designs |= {"searched cells": bench.searched(options.search, options.seed)} if options.search else {}
     for name, architecture in designs.items():
         yield f"… + {name}", Variant({"architecture": architecture, "tokens": options.tokens})
-    for fusion in ("gated", "max"):
+    for fusion in fusions:
         yield f"… + TextCNN; {fusion}", Variant({"architecture": TEXT_CNN, "tokens": options.tokens, "fusion": fusion})
 
 
@@ -118,6 +125,23 @@ class Bench:
         features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
         print(f"features of {len(features):,} listings in {time.monotonic() - started_s:.0f} s", flush=True)
         return cls(catalog, features, shape)
+
+    def searched(self, epochs: int, seed: int) -> str:
+        """Cells by one search on the rows to fit and their sellers' labels, as `refurbish search` writes them."""
+        began_s, tokens, config = time.process_time(), self.features.tokens, TrainConfig()
+        classes, rows = np.unique(self.catalog.given, return_inverse=True)[1], self.catalog.rows[Split.TRAIN]
+        assert tokens is not None
+        found = search(
+            tokens.ids[rows],
+            classes[rows],
+            n_ids=tokens.n_ids,
+            n_classes=int(classes.max()) + 1,
+            config=SearchConfig(seed=seed, epochs=epochs),
+            skeleton=Skeleton(config.token_width, config.token_cells),
+        )
+        alarm = found.genotype.alarm or "no collapse"
+        print(f"searched {epochs} epochs in {time.process_time() - began_s:.0f} CPU s: {alarm}", flush=True)
+        return found.genotype.to_json()
 
     def answers(self, variant: Variant, seed: int) -> Answers:
         """One fit and what it says of the test rows."""
