@@ -28,6 +28,12 @@ from tests.benchmarks import ingest, pages
 CAP_MIB = 512.0
 """What each may take, whatever the number of listings."""
 
+LAUNCH = (
+    "import resource, subprocess, sys; status = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
+    "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(status)"
+)
+"""A small process in between: to a child's peak the kernel adds that of the process which started it."""
+
 FREEZE = (
     "from curation.release import snapshot; from curation.settings import load; "
     "from curation.store.workspace import Workspace, utc_now; snapshot.create(Workspace.open(load()), now=utc_now())"
@@ -48,12 +54,10 @@ def peak(name: str, command: Sequence[str], home: Path, url: str) -> Peak:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
     environment = kept | {"REFURBISH_HOME": str(home), "REFURBISH_DATABASE_URL": url}
     began_s = time.monotonic()
-    process = subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{name} failed with {process.returncode}")
-    return Peak(name, usage.ru_maxrss / 1024, time.monotonic() - began_s)
+    done = subprocess.run([sys.executable, "-S", "-c", LAUNCH, sys.executable, *command], env=environment, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed with {done.returncode}")
+    return Peak(name, int(done.stdout.split()[-1]) / 1024, time.monotonic() - began_s)
 
 
 def refurbish(*arguments: object) -> list[str]:
