@@ -18,7 +18,13 @@ from tests.benchmarks import pages
 from tests.serving import Served
 from tests.visitor import Visitor
 
-API = ("/api/v1/status", "/api/v1/labels?limit=100", "/api/v1/suspects?limit=50", "/api/v1/listings/L0000010")
+API = (
+    "/api/v1/status",
+    "/api/v1/labels/changes?limit=100",
+    "/api/v1/labels?ref=L0000010&ref=L0000020",
+    "/api/v1/suspects?limit=50",
+    "/api/v1/listings/L0000010",
+)
 LOOK_EVERY_S = 2.0
 VISIT_EVERY_S = 0.5
 DRAIN_PATIENCE_S = 1800.0
