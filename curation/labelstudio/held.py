@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from curation.store.tables import AnnotationRow, TaskRow, Tombstone
@@ -42,3 +42,29 @@ def annotation(event: Event) -> str | None:
 def key(event: Event) -> tuple[str, str, str] | None:
     """An event as `logged` names it."""
     return (event.source_id, event.question.value, event.revision) if isinstance(event, LabelEvent) else None
+
+
+def annotations(session: Session, source: str, task_ids: list[str]) -> set[str]:
+    """The annotations of these tasks that count now."""
+    mine = (AnnotationRow.source == source, AnnotationRow.task_id.in_(task_ids), AnnotationRow.is_current.is_(True))
+    return set(session.execute(select(AnnotationRow.source_id).where(*mine).distinct()).scalars())
+
+
+def live_tasks(session: Session, source: str) -> set[str]:
+    """The tasks of our listings that are not known to be gone."""
+    return set(session.execute(select(TaskRow.task_id).where(*_live(source))).scalars())
+
+
+def n_live_tasks(session: Session, source: str) -> int:
+    """How many there are."""
+    return session.execute(select(func.count()).select_from(TaskRow).where(*_live(source))).scalar_one()
+
+
+def answered_foreign(session: Session, source: str) -> set[str]:
+    """Tasks that are none of ours and were answered."""
+    mine = (AnnotationRow.source == source, AnnotationRow.is_current.is_(True), AnnotationRow.listing_ref.is_(None))
+    return set(session.execute(select(AnnotationRow.task_id).where(*mine).distinct()).scalars())
+
+
+def _live(source: str) -> tuple[ColumnElement[bool], ...]:
+    return TaskRow.source == source, TaskRow.is_deleted.is_(False)

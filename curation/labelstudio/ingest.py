@@ -10,7 +10,7 @@ from curation.labelstudio import apply, erasure, payloads, project
 from curation.store import inbox, jobs
 from curation.store.jobrun import JobRun
 
-EVENTS_PER_WRITE = 25
+EVENTS_PER_WRITE = 10
 """Events applied in one transaction: receivers wait for the write lock meanwhile, and Label Studio waits one second."""
 
 

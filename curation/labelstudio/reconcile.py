@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from curation import crash, telemetry
@@ -23,7 +22,6 @@ from curation.labelstudio.client import Client, NotThere
 from curation.labelstudio.project import Project
 from curation.labelstudio.walk import Task
 from curation.store.jobrun import JobRun
-from curation.store.tables import AnnotationRow, TaskRow
 from curation.store.workspace import Workspace, get_state, set_state
 from curation.types import AnnotationsDeleted, Event, LabelEvent, TasksDeleted
 
@@ -93,6 +91,7 @@ def _reconcile(workspace: Workspace, client: Client, now: datetime, *, full: boo
         words = apply.vocabulary(session, workspace)
         start, full = _start(session, ours, full, now)
         swept_before = get_state(session, SWEEP) or {}
+    faults = _hook_faults(workspace, client, ours, now, writing)
     theirs = project.fetch(client, ours.id)
     labelconfig.require_questions(theirs["label_config"])
     under_way = _Pass(workspace, client, ours, words, writing, is_full=full, now=now)
@@ -101,17 +100,24 @@ def _reconcile(workspace: Workspace, client: Client, now: datetime, *, full: boo
     if needs_sweep:
         under_way.sweep()
     under_way.revisit(start)
-    return under_way.finish(swept=needs_sweep, hook_faults=_hook_faults(workspace, client, ours))
+    return under_way.finish(swept=needs_sweep, hook_faults=faults)
 
 
-def _hook_faults(workspace: Workspace, client: Client, ours: Project) -> tuple[str, ...]:
-    """The webhook is looked at on every pass: a hook that was switched off sends nothing that would say so."""
+def _hook_faults(workspace: Workspace, client: Client, ours: Project, now: datetime, writing: Writing) -> tuple[str, ...]:
+    """The webhook is looked at first on every pass, and what is wrong is noted at once: a hook that was switched off
+    sends nothing that would say so, and the pass may be cut short.
+    """
     try:
         found = hook.examine(client, ours.id, workspace.settings)
     except ConfigError as error:
         found = [str(error)]
     for words in found:
         log.warning("webhook is not as it must be", fault=words)
+    with workspace.db.read() as session:
+        drift = get_state(session, DRIFT) or {}
+    if drift and found != drift.get("hook_faults", []):
+        with writing() as session:
+            set_state(session, DRIFT, {**(get_state(session, DRIFT) or {}), "hook_faults": found}, now=now)
     return tuple(found)
 
 
@@ -226,16 +232,7 @@ class _Pass:
         there = {str(annotation["id"]) for task in tasks for annotation in task.get("annotations", [])}
         ids = [str(task["id"]) for task in tasks]
         with self.workspace.db.read() as session:
-            held = session.execute(
-                select(AnnotationRow.source_id)
-                .where(
-                    AnnotationRow.source == self.project.source,
-                    AnnotationRow.task_id.in_(ids),
-                    AnnotationRow.is_current.is_(True),
-                )
-                .distinct()
-            ).scalars()
-            missing = sorted(set(held) - there)
+            missing = sorted(held.annotations(session, self.project.source, ids) - there)
         return [source_id for source_id in missing if not self.client.exists(f"/api/annotations/{source_id}/")]
 
     def count_off(self, n_there: int, swept_before: dict[str, Any]) -> bool:
@@ -246,14 +243,14 @@ class _Pass:
         if self.newest_foreign > int(swept_before.get("newest", 0)):
             return True
         with self.workspace.db.read() as session:
-            live = (TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
-            n_ours = session.execute(select(func.count()).select_from(TaskRow).where(*live)).scalar_one()
+            n_ours = held.n_live_tasks(session, self.project.source)
         return n_there != n_ours + int(swept_before.get("n_foreign", 0))
 
     def sweep(self) -> None:
         """Find the tasks that were deleted, by comparing all ids; a deletion moves no `updated_at`."""
-        with self.workspace.db.read() as session:
-            known = self._live_tasks(session)  # before the reading: a task made meanwhile is not missed
+        source = self.project.source
+        with self.workspace.db.read() as session:  # before the reading: what is made meanwhile stays
+            known = held.live_tasks(session, source) | held.answered_foreign(session, source)
         there = set(walk.ids(self.client, self.project.id))
         gone = tuple(
             task_id
@@ -264,7 +261,7 @@ class _Pass:
             if gone:
                 event = TasksDeleted(self.project.source, gone)
                 apply.apply_events(session, self.workspace, [event], via=apply.RECONCILE, now=self.workspace.db.now(session))
-            n_foreign = len(there - self._live_tasks(session))
+            n_foreign = len(there - held.live_tasks(session, self.project.source))
             newest = max(map(int, there), default=0)
             kept = {"project": self.project.id, "n_foreign": n_foreign, "newest": newest}
             set_state(session, SWEEP, kept, now=self.now)
@@ -293,7 +290,3 @@ class _Pass:
         kept = get_state(session, CURSOR) or {}
         at = {"project": self.project.id, "updated_at": updated_at.isoformat()}
         set_state(session, CURSOR, at if self.is_full else {**kept, **at}, now=self.now)
-
-    def _live_tasks(self, session: Session) -> set[str]:
-        found = select(TaskRow.task_id).where(TaskRow.source == self.project.source, TaskRow.is_deleted.is_(False))
-        return set(session.execute(found).scalars())

@@ -1,5 +1,6 @@
 """One database, SQLite or PostgreSQL, used the same way: `read()` and `write()` sessions."""
 
+import functools
 import json
 import math
 import re
@@ -24,6 +25,9 @@ MAX_ID = 2**31 - 1
 """The largest id of a row that PostgreSQL can hold."""
 
 BUSY_TIMEOUT_S = 30
+LOCK_POLL_S = 0.002
+"""Between two looks at SQLite's write lock while somebody else holds it."""
+
 RETRIES = 3
 AWAY = (OperationalError, InternalError)
 """Away, locked, full; read-only (PostgreSQL says so with an InternalError)."""
@@ -218,7 +222,7 @@ def _engine(url: str, busy_timeout_s: float | None) -> Engine:
             wait_s = BUSY_TIMEOUT_S if busy_timeout_s is None else busy_timeout_s
             engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False}, hide_parameters=True)
             event.listen(engine, "connect", _configure_sqlite)
-            event.listen(engine, "begin", _begin_sqlite)
+            event.listen(engine, "begin", functools.partial(_begin_sqlite, wait_s))
             return engine
         if url.startswith("postgresql+psycopg:"):
             limits = {"pool_size": 10, "max_overflow": 20, "connect_args": _patience(busy_timeout_s)}
@@ -258,6 +262,28 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
         raise DatabaseError("this SQLite was built without foreign keys; use another build")
 
 
-def _begin_sqlite(connection: Any) -> None:
-    write = connection.get_execution_options().get("refurbish_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _begin_sqlite(wait_s: float, connection: Any) -> None:
+    if connection.get_execution_options().get("refurbish_write"):
+        _begin_immediate(connection, wait_s)
+    else:
+        connection.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(connection: Any, wait_s: float) -> None:
+    """Take the write lock. SQLite's own waiting sleeps up to 0.1 s between two looks, and misses the short gaps that a busy
+    worker leaves: the receiver would wait for seconds. So it is looked at more often here.
+    """
+    driver, ends_s = connection.connection.driver_connection, time.monotonic() + wait_s
+    driver.execute("PRAGMA busy_timeout=0")
+    try:
+        while time.monotonic() < ends_s:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    break
+            time.sleep(LOCK_POLL_S)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # the last time, and what it raises is SQLAlchemy's
+    finally:
+        driver.execute(f"PRAGMA busy_timeout={round(1000 * wait_s)}")

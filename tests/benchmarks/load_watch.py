@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from sqlalchemy import func, select
 
 from curation.store import tokens
@@ -17,7 +18,13 @@ from tests.benchmarks import pages
 from tests.serving import Served
 from tests.visitor import Visitor
 
-API = ("/api/v1/status", "/api/v1/labels?limit=100", "/api/v1/suspects?limit=50", "/api/v1/listings/L0000010")
+API = (
+    "/api/v1/status",
+    "/api/v1/labels/changes?limit=100",
+    "/api/v1/labels?ref=L0000010&ref=L0000020",
+    "/api/v1/suspects?limit=50",
+    "/api/v1/listings/L0000010",
+)
 LOOK_EVERY_S = 2.0
 VISIT_EVERY_S = 0.5
 DRAIN_PATIENCE_S = 1800.0
@@ -31,7 +38,7 @@ class Seen:
     answers: Counter[str] = field(default_factory=Counter)
     page_ms: list[float] = field(default_factory=list)
     api_ms: list[float] = field(default_factory=list)
-    n_failed: int = 0
+    failed: Counter[str] = field(default_factory=Counter)  #: by path and status
     queue: list[tuple[float, int]] = field(default_factory=list)
     rss: dict[str, list[tuple[float, float]]] = field(default_factory=lambda: {"server": [], "worker": []})
     drain_s: float = 0.0
@@ -77,9 +84,9 @@ class Watch:
             began_s = time.perf_counter()
             try:
                 answer = self.visitor.client.get(path, headers=self.token if kind == "api" else None)
-                seen.n_failed += answer.status_code != 200
-            except OSError:
-                seen.n_failed += 1
+                seen.failed[f"{path} {answer.status_code}"] += answer.status_code != 200
+            except httpx.TransportError as error:
+                seen.failed[f"{path} {type(error).__name__}"] += 1
             (seen.page_ms if kind == "page" else seen.api_ms).append(1000 * (time.perf_counter() - began_s))
             if done.wait(0.5):
                 return
@@ -100,15 +107,15 @@ class Watch:
 
 
 def resident_mib(pid: int) -> float:
-    """Resident memory of a process and all its descendants."""
+    """Memory of a process and all its descendants; what they share is counted once (PSS)."""
     kib, waiting = 0, [pid]
     while waiting:
         one = waiting.pop()
         try:
-            status = Path(f"/proc/{one}/status").read_text()
+            rollup = Path(f"/proc/{one}/smaps_rollup").read_text()
             children = Path(f"/proc/{one}/task/{one}/children").read_text().split()
         except OSError:
             continue  # it has just ended
-        kib += sum(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        kib += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
         waiting += map(int, children)
     return kib / 1024

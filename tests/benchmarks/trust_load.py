@@ -63,8 +63,16 @@ SHORT = Size(1.0, 20_000, 5_000, 100_000)
 
 
 def run(short: bool) -> list[tuple[str, str]]:
-    """(what, figure) of the load and of the memory at many listings."""
+    """(what, figure) of the load, and of the memory at many listings."""
     size = SHORT if short else FULL
+    found = load(size)
+    return found + [
+        (f"peak of {one.name}, {size.n_memory:,} listings", f"{one.mib:.0f} MiB") for one in memory.measure(size.n_memory)
+    ]
+
+
+def load(size: Size) -> list[tuple[str, str]]:
+    """The busy day, and the labels at once."""
     with tempfile.TemporaryDirectory(prefix="load-") as name, _system(Path(name), size) as (service, worker_pid):
         watch = Watch(service, worker_pid)
         busy = watch.during(lambda seen: _send(service.port, _decisions(round(60 * size.minutes * RATE), size), RATE, seen))
@@ -72,10 +80,7 @@ def run(short: bool) -> list[tuple[str, str]]:
         bulk = watch.during(lambda seen: _send(service.port, _bulks(size), 2.0, seen))
         n_labels = _n_labels(service.database_url)
         watch.close()
-    found = _busy_rows(size, busy, wrong) + _bulk_rows(size, bulk, n_labels)
-    return found + [
-        (f"peak of {one.name}, {size.n_memory:,} listings", f"{one.mib:.0f} MiB") for one in memory.measure(size.n_memory)
-    ]
+    return _busy_rows(size, busy, wrong) + _bulk_rows(size, bulk, n_labels)
 
 
 @contextmanager
@@ -188,7 +193,7 @@ def _busy_rows(size: Size, seen: Seen, wrong: list[str]) -> list[tuple[str, str]
         *_memory_rows(seen),
         (
             "pages p95, API p95 meanwhile",
-            f"{_quantiles(seen.page_ms, 0.95)}, {_quantiles(seen.api_ms, 0.95)}; failed {seen.n_failed}",
+            f"{_quantiles(seen.page_ms, 0.95)}, {_quantiles(seen.api_ms, 0.95)}; failed {_named(+seen.failed) or 0}",
         ),
         ("lost or applied twice", "; ".join(wrong) or "0"),
     ]
@@ -202,7 +207,10 @@ def _bulk_rows(size: Size, seen: Seen, n_labels: int) -> list[tuple[str, str]]:
         ),
         ("… receiver worst", _quantiles(seen.answer_ms, 1.0)),
         *((f"… {name}", value) for name, value in _memory_rows(seen)),
-        ("… pages p95, API p95", f"{_quantiles(seen.page_ms, 0.95)}, {_quantiles(seen.api_ms, 0.95)}; failed {seen.n_failed}"),
+        (
+            "… pages p95, API p95",
+            f"{_quantiles(seen.page_ms, 0.95)}, {_quantiles(seen.api_ms, 0.95)}; failed {_named(+seen.failed) or 0}",
+        ),
     ]
 
 
@@ -226,7 +234,10 @@ def _named(counts: Counter[str]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a minute, and less of everything")
-    found = run(parser.parse_args().short)
+    parser.add_argument("--without-memory", action="store_true", help="only the load; see tests.benchmarks.memory for the rest")
+    chosen = parser.parse_args()
+    size = SHORT if chosen.short else FULL
+    found = load(size) if chosen.without_memory else run(chosen.short)
     print(f"{os.cpu_count()} cores, SQLite")
     print(table(found, ("load", "")))
     return int(dict(found)["lost or applied twice"] != "0")

@@ -17,7 +17,7 @@ MINUTES, SHORT_MINUTES = 10.0, 1.0
 def run(short: bool) -> list[tuple[str, str]]:
     """(what, figure) of one soak; the differences as well, if there are any."""
     with temporary(None) as folder:
-        found = soak(Options(minutes=SHORT_MINUTES if short else MINUTES, n=80 if short else 300), folder)
+        found = soak(Options(minutes=SHORT_MINUTES if short else MINUTES, n=60 if short else 150), folder)
     return rows(found) + [("difference", line) for line in differences(found)]
 
 

@@ -89,7 +89,7 @@ def test_the_same_event_twice_has_one_effect(catalog: Workspace) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
 def test_any_order_of_arrival_gives_the_same_label(sqlite_workspace: Workspace, order: tuple[int, ...]) -> None:
-    """Create, two updates and a second person's vote: the newest states win, whatever came first."""
+    """Create, two updates and a second person's vote: the newest states win, whatever came first (fault 9)."""
     workspace = sqlite_workspace
     with workspace.db.write() as session:
         session.add(Category(path=SELLERS, name="k", is_leaf=True))
@@ -101,7 +101,7 @@ def test_any_order_of_arrival_gives_the_same_label(sqlite_workspace: Workspace, 
 
 
 def test_a_late_create_does_not_revive_a_deleted_annotation(catalog: Workspace) -> None:
-    """The tombstone wins even when the delete arrives first."""
+    """The tombstone wins even when the delete arrives first (fault 9)."""
     outcomes = feed(catalog, AnnotationsDeleted("labelstudio:1", ("1",)), said(RIGHT))
     assert outcomes == ["applied", "tombstoned"]
     assert label(catalog) == (SELLERS, "seller")
@@ -138,7 +138,7 @@ def test_a_rubber_stamp_does_not_outvote_a_person(catalog: Workspace) -> None:
 
 
 def test_an_orphan_waits_for_its_listing(catalog: Workspace) -> None:
-    """A decision that names no listing counts once its task is known."""
+    """A decision that names no listing counts once its task is known (fault 10)."""
     assert feed(catalog, said(RIGHT, listing_ref=None)) == ["orphan"]
     assert feed(catalog, TaskSeen("labelstudio:1", "t1", "L")) == ["task"]
     assert label(catalog) == (RIGHT, "moderators")

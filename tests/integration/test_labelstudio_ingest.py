@@ -68,7 +68,7 @@ def test_same_change_from_two_hooks_counts_once(workspace: Workspace) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_order_of_arrival_does_not_matter(sqlite_workspace: Workspace, order: tuple[int, ...]) -> None:
-    """Create, update and ground truth leave the same label and the same vote in each of the six orders."""
+    """Create, update and ground truth leave the same label and the same vote in each of the six orders (fault 9)."""
     catalog(sqlite_workspace)
     bodies = [body("annotation_created"), body("annotation_updated"), body("annotation_updated_noop")]
     deliver(sqlite_workspace, *(bodies[i] for i in order))
@@ -80,7 +80,7 @@ def test_order_of_arrival_does_not_matter(sqlite_workspace: Workspace, order: tu
 
 @pytest.mark.parametrize("late", [True, False])
 def test_deletion_wins_early_or_late(workspace: Workspace, late: bool) -> None:
-    """After a deletion the seller's word holds again; a create that comes late does not revive the annotation."""
+    """After a deletion the seller's word holds again; a create that comes late does not revive the annotation (fault 9)."""
     catalog(workspace)
     bodies = [body("annotation_created"), body("annotations_deleted")]
     deliver(workspace, *(bodies if late else bodies[::-1]))
@@ -98,7 +98,7 @@ def test_deleted_task_takes_its_annotations_along(workspace: Workspace) -> None:
 
 
 def test_annotation_before_its_listing(workspace: Workspace) -> None:
-    """The annotation of an unknown listing waits as an orphan and counts once the listing is here."""
+    """The annotation of an unknown listing waits as an orphan and counts once the listing is here (fault 10)."""
     builders.add(workspace, builders.record("other", category="Home / Tools"))
     deliver(workspace, body("annotation_created"))
     assert states(workspace) == [("applied", "orphan 2, task 1")]
@@ -116,7 +116,7 @@ def test_annotation_before_its_listing(workspace: Workspace) -> None:
     ],
 )
 def test_no_guess_becomes_a_label(workspace: Workspace, name: str, outcome: Outcome) -> None:
-    """What is no answer is kept under its name and changes no label."""
+    """What is no answer is kept under its name and changes no label (fault 17)."""
     catalog(workspace)
     deliver(workspace, body(name))
     assert builders.label(workspace, "L-1001") == ("Home / Decor", "seller")
@@ -125,7 +125,7 @@ def test_no_guess_becomes_a_label(workspace: Workspace, name: str, outcome: Outc
 
 
 def test_skip_after_a_vote_takes_the_vote_back(workspace: Workspace) -> None:
-    """An annotation that is turned into a skip no longer counts."""
+    """An annotation that is turned into a skip no longer counts (fault 17)."""
     catalog(workspace)
     skipped = body("annotation_updated", was_cancelled=True, updated_at="2026-02-28T10:00:00.000001Z")
     deliver(workspace, body("annotation_created"), skipped)

@@ -144,3 +144,18 @@ def test_reconciliation_stops_when_its_worker_must(here: World, people: Three, m
     monkeypatch.setattr(reconcile.apply, "apply_events", apply_events)
     here.work("reconcile")
     assert ours(here) == theirs(here)
+
+
+def test_answers_on_a_task_of_none_of_ours_go_with_it(here: World, people: Three) -> None:
+    """A task that somebody uploaded and deleted again leaves no answer behind that counts (fault 10)."""
+    pushed(here, 1)
+    data = {**here.tasks()["r0"]["data"]}
+    del data["listing_id"]
+    upload = f"/api/projects/{here.project_id}/import?return_task_ids=true"
+    (foreign,) = here.api.post(upload, json=[{"data": data}]).raise_for_status().json()["task_ids"]
+    people[0].submit(foreign, "Home / Tools", [])
+    heal(here)
+    assert len(ours(here)) == 1
+    here.api.delete(f"/api/tasks/{foreign}/").raise_for_status()
+    heal(here, sweep=False)
+    assert not ours(here)

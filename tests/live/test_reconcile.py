@@ -58,7 +58,7 @@ def theirs(here: World) -> dict[str, set[tuple[str, str]]]:
 
 
 def test_ten_kinds_of_change_without_a_single_hook(here: World, people: Three) -> None:
-    """After an outage our log is Label Studio's, whatever was done meanwhile: zero differences."""
+    """After an outage our log is Label Studio's, whatever was done meanwhile: zero differences (fault 11)."""
     task = pushed(here)
     anna, bela, carla = people
     changed = anna.submit(task["r0"], "Home / Tools", [])
@@ -172,7 +172,7 @@ def test_foreign_tasks_do_not_cause_sweeps(here: World) -> None:
 
 
 def test_drift_is_remembered_until_the_hook_arrives(here: World, people: Three) -> None:
-    """What reconciliation brought first was late, not missed, once its webhook comes in."""
+    """What reconciliation brought first was late, not missed, once its webhook comes in (fault 11)."""
     task = pushed(here)
     made = people[0].submit(task["r0"], "Home / Tools", [])
     heal(here)
@@ -185,7 +185,7 @@ def test_drift_is_remembered_until_the_hook_arrives(here: World, people: Three) 
 
 
 def test_switched_off_hook_is_noticed(here: World) -> None:
-    """A hook that is off sends nothing that would say so; every pass looks, and remembers it for the status page."""
+    """A hook that is off sends nothing that would say so; every pass looks, and remembers it for the status page (fault 12)."""
     pushed(here, 1)
     assert heal(here).hook_faults == ()
     (webhook,) = here.hooks()

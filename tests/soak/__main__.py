@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of moderators, proxy and kills; threads still race")
     parser.add_argument("--moderators", type=int, default=5)
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
-    parser.add_argument("--listings", type=int, default=300)
+    parser.add_argument("--listings", type=int, default=150)
     parser.add_argument("--keep", type=Path, help="a new folder for databases and logs, which stays")
     chosen = parser.parse_args()
     options = Options(chosen.minutes, chosen.seed, chosen.moderators, chosen.database, chosen.listings)

@@ -17,7 +17,7 @@ LEASE_S = 6
 RECONCILE_EVERY_S = 10
 WORK = "ingest,consensus,reconcile,push,refresh"
 COMMANDS = {"server": ("serve",), "worker": ("worker", "--kinds", WORK)}
-LIVES_S = (6.0, 40.0)
+LIVES_S = (8.0, 45.0)
 """How long a process is left alone before the next kill."""
 
 DEAD_S = (0.0, 4.0)

@@ -42,7 +42,7 @@ class Options:
     seed: int = 1
     moderators: int = 5
     database: str = "sqlite"
-    n: int = 300
+    n: int = 150
     hostility: Hostility = field(default_factory=Hostility)
 
 

@@ -74,7 +74,7 @@ def test_annotation_brings_its_task_along() -> None:
 
 @pytest.mark.parametrize("name", ["annotation_skipped_with_prefill", "annotation_skipped_empty"])
 def test_skip_is_read_before_its_result(name: str) -> None:
-    """The model's prefilled guess that comes with a skip is nobody's answer."""
+    """The model's prefilled guess that comes with a skip is nobody's answer (fault 17)."""
     found = labels(parse(name))
     assert [(event.outcome, event.value) for event in found.values()] == [(Outcome.SKIP, None)] * 2
 
@@ -91,7 +91,7 @@ def test_skip_is_read_before_its_result(name: str) -> None:
     ],
 )
 def test_each_defect_has_its_outcome(name: str, category: Outcome, violation: Outcome) -> None:
-    """What is no valid answer is named as such and is never a label."""
+    """What is no valid answer is named as such and is never a label (fault 17)."""
     found = labels(parse(name))
     assert [found[question].outcome for question in Question] == [category, violation]
     assert all((event.value is None) == (event.outcome is not Outcome.LABEL) for event in found.values())
@@ -154,7 +154,7 @@ def test_source_default_stands_in_for_a_missing_project() -> None:
 
 
 def test_ground_truth_under_the_same_time_is_another_state() -> None:
-    """The star can flip without `updated_at` moving: the revision tells the states apart."""
+    """The star can flip without `updated_at` moving: the revision tells the states apart (fault 17)."""
     plain, starred = parse("annotation_updated"), parse("annotation_ground_truth")
     before, after = labels(plain)[Question.CATEGORY], labels(starred)[Question.CATEGORY]
     assert before.at == after.at
