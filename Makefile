@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LS_VENV := .venv-labelstudio
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-stop test test-slow check bench labelstudio clean
+.PHONY: help demo demo-stop test test-slow check fuzz bench labelstudio clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,12 @@ test: check ## Checks and tests (under 10 minutes on 2 cores).
 
 test-slow: $(VENV)/.ready $(LS_VENV)/.ready ## The tests that need minutes or a real Label Studio.
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.ready ## Look for inputs that break us, for SECONDS (default 60) each way: payloads, photos, the API, every parser.
+	$(BIN)/python -m tests.fuzz payloads --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz photos --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz api --seconds $(or $(SECONDS),60)
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 tests/property/test_parsers.py
 
 bench: $(VENV)/.ready ## Show the benchmarks; each is run by hand.
 	@ls tests/benchmarks/*.py | grep -v __init__ | sed 's|^|$(BIN)/python |'
