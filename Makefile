@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LS_VENV := .venv-labelstudio
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-stop test test-slow soak check bench labelstudio clean
+.PHONY: help demo demo-stop test test-slow soak check fuzz bench labelstudio clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,12 @@ test-slow: $(VENV)/.ready $(LS_VENV)/.ready ## The tests that need minutes or a 
 
 soak: $(VENV)/.ready $(LS_VENV)/.ready ## Ten minutes of people, lost webhooks and kills, then a comparison with Label Studio's export.
 	$(BIN)/python -m tests.soak --minutes 10
+
+fuzz: $(VENV)/.ready ## Look for inputs that break us, for SECONDS (default 60) each way: payloads, photos, the API, every parser.
+	$(BIN)/python -m tests.fuzz payloads --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz photos --seconds $(or $(SECONDS),60)
+	$(BIN)/python -m tests.fuzz api --seconds $(or $(SECONDS),60)
+	HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -n 2 tests/property/test_parsers.py
 
 bench: $(VENV)/.ready ## Show the benchmarks; each is run by hand.
 	@ls tests/benchmarks/*.py | grep -v __init__ | sed 's|^|$(BIN)/python |'

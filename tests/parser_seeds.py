@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from curation.catalog import sidecar
 from curation.catalog.features import FeatureConfig
 from curation.labelstudio import labelconfig
+from tests.parser_paths import CATEGORIES
 
 CORPUS = Path(__file__).parent / "corpus"
-CATEGORIES = frozenset({"Home / Tools", "Home / Garden", "Toys"})
 
 
 @cache

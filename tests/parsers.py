@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from curation import settings
-from curation.catalog import images, ingest, mapping, reports, sidecar, taxonomy_file
+from curation.catalog import ingest, mapping, reports, sidecar, taxonomy_file
 from curation.catalog.drafts import Draft, Rules, fill
 from curation.catalog.features import FeatureConfig
 from curation.catalog.mapping import FileMap
@@ -19,21 +19,19 @@ from curation.catalog.readers import Broken, Row, Table
 from curation.catalog.rejects import Reject, Rejects
 from curation.catalog.tokens import TokenConfig, Tokenizer
 from curation.errors import RefurbishError, RowError
-from curation.labelstudio import client, labelconfig, payloads, redact, strictjson
-from curation.labelstudio.answers import Vocabulary
+from curation.labelstudio import client, labelconfig, payloads, strictjson
 from curation.release.genotype import Genotype
 from curation.review import probabilities
 from curation.store.files import FileStore
 from tests import builders
-from tests.parser_seeds import CATEGORIES, GENOTYPE, LINES, MAPPING, PAGE, ROWS, SIDECAR, files, small_parquet
+from tests.parser_paths import VIOLATIONS, WORDS, payload, photo
+from tests.parser_seeds import GENOTYPE, LINES, MAPPING, PAGE, ROWS, SIDECAR, files, small_parquet
 from trainer import state
 from trainer.commands import _named
 from trainer.config import TrainConfig
 from webhooks.api import cursors
 from webhooks.api.models import ReportsRequest, ScoreRequest
 
-VIOLATIONS = frozenset({"counterfeit", "unsafe_product"})
-WORDS = Vocabulary(CATEGORIES, VIOLATIONS)
 ROW_MAP = FileMap.model_validate(
     {
         "ref": "id",
@@ -68,15 +66,6 @@ def attempt(parser: Parser, folder: Path, data: bytes) -> str | None:
     except RefurbishError as error:
         return str(error)
     return None
-
-
-def payload(_folder: Path, data: bytes) -> None:
-    """A body of the hook, as far as the database: what the events hold can be stored."""
-    found = payloads.parse(redact.redact(data), "labelstudio:1", CATEGORIES, VIOLATIONS)
-    for event in found.events:
-        text = repr(event)
-        text.encode()
-        assert "\x00" not in text
 
 
 def _table(suffix: str) -> Parse:
@@ -204,11 +193,6 @@ def _body(model: type[ScoreRequest | ReportsRequest]) -> Parse:
     return parse
 
 
-def _photo(_folder: Path, data: bytes) -> None:
-    made = images.thumbnail(data)
-    assert made.jpeg.startswith(b"\xff\xd8") and max(made.width_px, made.height_px) <= images.MAX_SIDE_PX
-
-
 def _cached_photo(folder: Path, data: bytes) -> object:
     media = FileStore(folder)
     return PhotoCache(None, 16).load([[media.put(data, ".jpg", durable=False)]], 1, media)
@@ -261,7 +245,7 @@ PARSERS: Mapping[str, Parser] = {
         _body(ReportsRequest), (b'{"reports": [{"ref": "a", "reason": "other", "words": "x", "at": "2026-01-01"}]}',)
     ),
     "photo": Parser(
-        _photo,
+        photo,
         (
             *files("accept/photos/*"),
             *(builders.encoded(builders.picture(size=(24, 16)), fmt) for fmt in ("JPEG", "PNG", "WEBP")),
