@@ -72,7 +72,7 @@ def download(name: str, form: str) -> str:
 def as_csv(columns: Sequence[Column], rows: Iterable[Row]) -> tuple[str, str]:
     """Text and content type. No cell can start a formula; a missing value is empty."""
     out = io.StringIO()
-    writer = csv.writer(out)
+    writer = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)  # a semicolon must not end a text anywhere
     writer.writerow([column.key for column in columns])
     writer.writerows([_cell(row.get(column.key)) for column in columns] for row in rows)
     return out.getvalue(), "text/csv; charset=utf-8"

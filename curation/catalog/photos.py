@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from curation import telemetry
 from curation.catalog import segments
 from curation.errors import IntegrityError, NotFoundError
 from curation.store.files import FileStore
@@ -20,6 +21,7 @@ N_THREADS = 2
 MIN_THREADED = 16
 """For fewer photos, such as those of one listing, starting threads costs more than they save."""
 
+log = telemetry.logger("photos")
 Pixels = NDArray[np.uint8]
 
 
@@ -40,6 +42,8 @@ class PhotoCache:
         fresh = self._decode([sha for sha in wanted if sha not in found], media)
         self._keep(fresh)
         found |= fresh
+        if masked := [sha for sha in wanted if sha not in found]:
+            log.warning("photos masked: not in the store, or damaged there", n=len(masked), of=len(wanted), first=masked[0])
         rows = {sha: row for row, sha in enumerate((sha for sha in wanted if sha in found), start=1)}
         photos = np.zeros((1 + len(rows), self.px, self.px, 3), np.uint8)
         for sha, row in rows.items():

@@ -229,7 +229,8 @@ CSV_NOTES = {
     "csv": {
         "dialect": "RFC 4180, UTF-8, CRLF; text cells are quoted, a missing value is empty and unquoted",
         "guard": GUARD,
-        "guarded": "text cells that a spreadsheet could run, and those that start with the guard: remove one leading guard",
+        "guarded": "in text cells what a spreadsheet could run, and what starts with the guard: remove one guard at the start "
+        "of the cell, and one behind each semicolon, tab, carriage return and line feed",
         "names_separator": NAME_SEPARATOR,
         "reader": "curation.release.formats.read_csv",
     }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ FORMULA_STARTS = frozenset("=+-@|%")
 """Characters with which a spreadsheet starts a formula or a command, after NFKC (full-width ＝ is =)."""
 
 GUARD = "'"
-"""Put before a text cell that a spreadsheet could run, and before one that starts with itself."""
+"""Put before what a spreadsheet could run where a cell may begin, and before what starts with itself there."""
+
+CELL_STARTS = re.compile(r"(?<=[;\t\r\n])")
+"""Behind these another program than ours may begin a cell or a row."""
+
+RISKY = re.compile(rf"[{''.join(sorted(map(re.escape, FORMULA_STARTS)))}{GUARD}\t\r\n]|[^\x00-\x7f]")
+"""A text without any of these needs no guard."""
 
 CSV_BLOCK_BYTES = 64 << 20
 """A cell must fit into one block of the reader."""
@@ -138,24 +145,34 @@ def _cell(kind: Kind, value: Any) -> str:
 
 
 def defuse(text: str) -> str:
-    """The text as a cell that no spreadsheet runs; `restore` undoes it exactly."""
-    return GUARD + text if text.startswith(GUARD) or _could_run(text) else text
+    """The text as a cell that no spreadsheet runs; `restore` undoes it exactly.
+
+    Guarded is each place where a program may begin a cell or a row: the start of the text, and, since not everybody's program
+    takes the comma for the separator, what follows a semicolon, a tab or the end of a line.
+    """
+    if not RISKY.search(text):
+        return text
+    first, *others = CELL_STARTS.split(text)
+    is_led = first[:1] in ("\t", "\r", "\n")
+    return _guarded(first, is_led) + "".join(_guarded(part, False) for part in others)
 
 
 def restore(cell: str) -> str:
     """The text that `defuse` was given."""
-    return cell.removeprefix(GUARD)
+    return "".join(part.removeprefix(GUARD) for part in CELL_STARTS.split(cell)) if GUARD in cell else cell
 
 
-def _could_run(text: str) -> bool:
-    if text[:1] in ("\t", "\r", "\n"):
-        return True
-    first = next((letter for letter in text if not _is_blank(letter)), "")
+def _guarded(part: str, is_risky: bool) -> str:
+    return GUARD + part if is_risky or part.startswith(GUARD) or _could_run(part) else part
+
+
+def _could_run(part: str) -> bool:
+    first = next((letter for letter in part if not _is_blank(letter)), "")
     return bool(first) and unicodedata.normalize("NFKC", first)[0] in FORMULA_STARTS
 
 
 def _is_blank(letter: str) -> bool:
-    return letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
+    return letter == '"' or letter.isspace() or unicodedata.category(letter) in ("Cc", "Cf")
 
 
 def read_csv(path: Path) -> "pd.DataFrame":

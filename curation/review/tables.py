@@ -41,7 +41,7 @@ def _encoders(columns: Sequence[str], out: Path, others: Mapping[str, Encoder] |
 def _csv(rows: Rows, columns: Sequence[str], file: BinaryIO) -> None:
     """No cell can start a formula; a missing value is empty."""
     out = io.TextIOWrapper(file, "utf-8", newline="")
-    writer = csv.DictWriter(out, columns)
+    writer = csv.DictWriter(out, columns, quoting=csv.QUOTE_NONNUMERIC)  # a semicolon must not end a text anywhere
     writer.writeheader()
     writer.writerows({name: defuse(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows)
     out.detach()

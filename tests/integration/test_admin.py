@@ -49,7 +49,7 @@ def test_commands_on_an_empty_database_say_what_to_run(tmp_path: Path) -> None:
 def test_config_names_the_origin_of_each_setting_and_hides_secrets(
     sqlite_workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flag, environment, file and default are told apart; no secret is printed, in either form."""
+    """Flag, environment, file and default are told apart; no secret is printed, in either form (fault 70)."""
     (tmp_path / "refurbish.toml").write_text('port = 9000\nlabel_studio_token = "canary-5712"\n')
     monkeypatch.setenv("REFURBISH_HOST", "0.0.0.0")
     found = run_json(sqlite_workspace, "config")

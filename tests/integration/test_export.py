@@ -118,7 +118,7 @@ def _objects(file: Path) -> list[rows.Row]:
 
 
 def test_parquet_comes_back_in_pandas_and_pyarrow(filled_each: Workspace, now: datetime, tmp_path: Path) -> None:
-    """Every cell is the one that was written; labels are dictionaries; the schema names the snapshot."""
+    """Every cell is the one that was written; labels are dictionaries; the schema names the snapshot (fault 61)."""
     made = export.write(filled_each, tmp_path / "out", "parquet", now=now)
     (file,) = data(tmp_path / "out", ".parquet")
     assert as_rows(pd.read_parquet(file)) == expected(filled_each, now)
@@ -130,7 +130,7 @@ def test_parquet_comes_back_in_pandas_and_pyarrow(filled_each: Workspace, now: d
 
 
 def test_jsonl_comes_back_in_json_and_pandas(filled: Workspace, now: datetime, tmp_path: Path) -> None:
-    """One object a line, attributes as an object."""
+    """One object a line, attributes as an object (fault 61)."""
     export.write(filled, tmp_path / "out", "jsonl", now=now)
     (file,) = data(tmp_path / "out", ".jsonl")
     found = _objects(file)
@@ -141,14 +141,14 @@ def test_jsonl_comes_back_in_json_and_pandas(filled: Workspace, now: datetime, t
 
 
 def test_csv_comes_back_with_read_csv(filled: Workspace, now: datetime, tmp_path: Path) -> None:
-    """`read_csv` undoes the guard: text, empty and missing cells, numbers, photos and votes."""
+    """`read_csv` undoes the guard: text, empty and missing cells, numbers, photos and votes (faults 60, 61)."""
     export.write(filled, tmp_path / "out", "csv", now=now)
     assert as_rows(formats.read_csv(tmp_path / "out")) == expected(filled, now)
     assert as_rows(formats.read_csv(data(tmp_path / "out", ".csv")[0])) == expected(filled, now)
 
 
 def test_csv_has_the_same_rows_for_every_reader(filled: Workspace, now: datetime, tmp_path: Path) -> None:
-    """csv, pandas and pyarrow read the guarded text, and nothing in it starts a formula."""
+    """csv, pandas and pyarrow read the guarded text, and nothing in it starts a formula (faults 60, 61)."""
     export.write(filled, tmp_path / "out", "csv", now=now)
     (file,) = data(tmp_path / "out", ".csv")
     guarded = [formats.defuse(text) for text in HOSTILE]
@@ -164,7 +164,7 @@ def test_csv_has_the_same_rows_for_every_reader(filled: Workspace, now: datetime
 
 
 def test_csv_and_parquet_in_duckdb(filled: Workspace, now: datetime, tmp_path: Path) -> None:
-    """A third reader of both sees the same texts, row by row."""
+    """A third reader of both sees the same texts, row by row (fault 61)."""
     duckdb = pytest.importorskip("duckdb")
     for fmt, wanted in (("csv", [formats.defuse(text) for text in HOSTILE]), ("parquet", list(HOSTILE))):
         export.write(filled, tmp_path / fmt, fmt, now=now)
@@ -232,7 +232,7 @@ def test_shards_split_and_keep_order(filled: Workspace, now: datetime, tmp_path:
 
 @pytest.mark.parametrize("fmt", export.FORMATS)
 def test_sums_manifest_and_card_agree(filled: Workspace, now: datetime, tmp_path: Path, fmt: str) -> None:
-    """`sha256sum --check` passes, counts equal the snapshot's, and the same snapshot gives the same bytes."""
+    """`sha256sum --check` passes, counts equal the snapshot's, and the same snapshot gives the same bytes (fault 63)."""
     made = export.write(filled, tmp_path / "out", fmt, now=now)
     subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tmp_path / "out", check=True)
     described = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -244,7 +244,7 @@ def test_sums_manifest_and_card_agree(filled: Workspace, now: datetime, tmp_path
 
 
 def test_labels_that_change_meanwhile_stay_out(filled_each: Workspace, now: datetime, tmp_path: Path) -> None:
-    """Labels changed after the snapshot, or while rows are being written, are not exported."""
+    """Labels changed after the snapshot, or while rows are being written, are not exported (fault 63)."""
     before = expected(filled_each, now)
     made = snapshot.create(filled_each, now=now)
 
@@ -300,7 +300,7 @@ def test_photos_are_copied_once_and_missing_ones_counted(filled: Workspace, now:
 
 
 def test_an_interrupted_export_leaves_nothing(filled: Workspace, now: datetime, tmp_path: Path) -> None:
-    """Neither a failure while writing nor a full disk leaves a folder or a part of one."""
+    """Neither a failure while writing nor a full disk leaves a folder or a part of one (fault 62)."""
 
     def stop(n: int) -> None:
         raise KeyboardInterrupt

@@ -116,7 +116,7 @@ def test_a_file_comes_in_parts(client: Client, workspace: Workspace, now: dateti
     ],
 )
 def test_only_names_of_the_manifest_reach_the_disk(client: Client, workspace: Workspace, now: datetime, name: str) -> None:
-    """Any other name is 404, whatever lies there."""
+    """Any other name is 404, whatever lies there (fault 64)."""
     fill(workspace, now)
     export_id = made(workspace)
     (workspace.settings.home / "secret.key").write_bytes(b"decoy" * 10)
@@ -176,7 +176,7 @@ def test_nothing_to_export_is_a_failed_export(client: Client, workspace: Workspa
 
 
 def test_a_killed_worker_leaves_nothing_half_made(workspace: Workspace, now: datetime) -> None:
-    """The next attempt clears what the last one left and makes it whole; the folder holds only what the manifest names."""
+    """The next attempt clears what the last one left; the folder holds whole files that the manifest names (fault 62)."""
     fill(workspace, now)
     with workspace.db.write() as session:
         export_id, _ = exports.ask(session, "csv", by="ada", now=workspace.db.now(session))

@@ -179,7 +179,7 @@ def test_suggestions_follow_what_goes_live_once_label_studio_is_set_up(workspace
 def test_tokens_are_neither_stored_nor_logged(
     client: FlaskClient, workspace: Workspace, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A canary in every secret field, looked for in all tables, files and logs; also in bodies that are refused."""
+    """A canary in every secret field, looked for in all tables, files and logs; also in bodies that are refused (fault 70)."""
     released(workspace)
     body = {"project": "1.2", "schema": "<View/>", "hostname": "x", "access_token": CANARY, "extra_params": {"token": CANARY}}
     with caplog.at_level(logging.DEBUG):

@@ -65,21 +65,21 @@ def test_a_browser_is_led_to_the_form_and_back(browser: FlaskClient) -> None:
 
 @pytest.mark.parametrize("away", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"])
 def test_signing_in_never_leads_to_another_site(light: FlaskClient, away: str) -> None:
-    """`next` is an address of ours or it is left out."""
+    """`next` is an address of ours or it is left out (fault 68)."""
     answer = light.post("/login", query_string={"next": away}, data={**_form(light), "name": "ada", "password": PASSWORD})
     assert answer.status_code == 303 and answer.location == "/"
 
 
 @pytest.mark.parametrize(("name", "password"), [("ada", "wrong password"), ("eve", PASSWORD), ("", ""), ("ada", "x" * 9999)])
 def test_a_wrong_password_tells_nothing(light: FlaskClient, name: str, password: str) -> None:
-    """The same words for a wrong name and a wrong password."""
+    """The same words for a wrong name and a wrong password (fault 68)."""
     answer = light.post("/login", data={**_form(light), "name": name, "password": password}, headers=HTML)
     assert answer.status_code == 401 and "do not belong together" in answer.text and PASSWORD not in answer.text
     assert light.get("/account", headers=HTML).status_code == 303
 
 
 def test_the_key_is_new_at_each_sign_in_and_gone_after(browser: FlaskClient, workspace: Workspace) -> None:
-    """No key can be planted before; signing out ends it in the database, so that a copied cookie is worthless."""
+    """No key can be planted before; signing out ends it in the database, so that a copied cookie is worthless (fault 68)."""
     keys = []
     for _ in range(2):
         _sign_in(browser)
@@ -98,7 +98,7 @@ def test_the_key_is_new_at_each_sign_in_and_gone_after(browser: FlaskClient, wor
 
 @pytest.mark.parametrize("token", [None, "", "wrong"])
 def test_a_form_of_another_site_changes_nothing(light: FlaskClient, token: str | None) -> None:
-    """Without the token of our own form a post with the cookie is refused."""
+    """Without the token of our own form a post with the cookie is refused (fault 68)."""
     _sign_in(light)
     answer = light.post("/account", data={"old": PASSWORD, "new": "another password"} | ({"csrf_token": token} if token else {}))
     assert answer.status_code == 400 and "load the page again" in answer.json["error"]
@@ -147,7 +147,7 @@ def test_a_session_ends_after_its_time(workspace: Workspace, now: datetime) -> N
 
 
 def test_guessing_is_slowed(light: FlaskClient) -> None:
-    """After ten wrong passwords in five minutes even the right one must wait, and the answer says how long."""
+    """After ten wrong passwords in five minutes even the right one must wait, and the answer says how long (fault 68)."""
     form = _form(light)
     answers = [light.post("/login", data={**form, "name": "ada", "password": f"guess {at}"}).status_code for at in range(10)]
     last = light.post("/login", data={**form, "name": "ada", "password": PASSWORD})
@@ -173,7 +173,7 @@ def test_the_first_visitor_is_told_how_to_get_an_account(app: Flask) -> None:
 
 
 def test_cookies_are_signed_with_a_key_that_only_we_read(light: FlaskClient, sqlite_workspace: Workspace) -> None:
-    """Made once, of mode 600; a forged cookie is nobody."""
+    """Made once, of mode 600; a forged cookie is nobody (fault 68)."""
     file = sqlite_workspace.settings.home / "secret.key"
     assert file.stat().st_mode & 0o777 == 0o600 and len(file.read_bytes()) == 32
     light.set_cookie("refurbish", "eyJrZXkiOiJ4In0.aaaa.bbbb")

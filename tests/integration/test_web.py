@@ -51,7 +51,7 @@ def _token(workspace: Workspace, role: Role, now: datetime, name: str = "ada") -
 
 
 def test_every_route_is_public_by_name_or_asks_for_a_token(light: FlaskClient) -> None:
-    """A route that somebody adds is closed until it is named in PUBLIC."""
+    """A route that somebody adds is closed until it is named in PUBLIC (fault 69)."""
     app = light.application
     for rule in app.url_map.iter_rules():
         if rule.endpoint in auth.PUBLIC:
@@ -63,7 +63,7 @@ def test_every_route_is_public_by_name_or_asks_for_a_token(light: FlaskClient) -
 
 
 def test_a_new_route_is_closed_and_asks_for_an_admin(sqlite_workspace: Workspace, now: datetime) -> None:
-    """Deny by default: without a role of its own only an admin gets through."""
+    """Deny by default: without a role of its own only an admin gets through (fault 69)."""
     app = create_app(sqlite_workspace)
     app.add_url_rule("/new", "new", lambda: "open")
     answers = [
@@ -84,7 +84,7 @@ def test_a_wrong_token_is_refused(light: FlaskClient, value: str) -> None:
 
 
 def test_a_token_opens_the_status_until_it_is_revoked(client: FlaskClient, workspace: Workspace, now: datetime) -> None:
-    """A revoked token ends at once; only its sha256 was ever stored."""
+    """A revoked token ends at once; only its sha256 was ever stored (fault 69)."""
     headers = _token(workspace, Role.MODERATOR, now)
     found = client.get("/api/v1/status", headers=headers)
     assert found.status_code == 200 and found.json is not None and found.json["listings"] == 0
@@ -113,7 +113,7 @@ def test_a_second_token_may_change_the_role(workspace: Workspace, now: datetime)
     "path", ["/", "/livez", "/readyz", "/metrics", "/nope", "/api/v1/status", f"/media/{SHA}.jpg", "/static/site.css"]
 )
 def test_every_answer_carries_the_security_headers(light: FlaskClient, path: str) -> None:
-    """No inline script or style can run, no frame, no sniffing, no referrer, and a request id to ask with."""
+    """No inline script or style can run, no frame, no sniffing, no referrer, and a request id to ask with (faults 67, 68)."""
     headers = light.get(path, buffered=True).headers
     assert "unsafe" not in headers["Content-Security-Policy"] and "default-src 'none'" in headers["Content-Security-Policy"]
     assert (headers["X-Content-Type-Options"], headers["X-Frame-Options"]) == ("nosniff", "DENY")
@@ -208,7 +208,7 @@ def test_chosen_origins_are_echoed(sqlite_workspace: Workspace, origin: str, all
     ],
 )
 def test_no_other_name_reaches_the_disk(light: FlaskClient, sqlite_workspace: Workspace, name: str) -> None:
-    """Only a sha256 in lower case with .jpg is a name; all else is 404, readable for other origins."""
+    """Only a sha256 in lower case with .jpg is a name; all else is 404, readable for other origins (fault 64)."""
     decoy = sqlite_workspace.media.path(SHA)
     decoy.parent.mkdir(parents=True)
     for place in (decoy, decoy.with_name(f"{SHA}.small.jpg"), sqlite_workspace.media.root / "refurbish.db"):
@@ -219,7 +219,7 @@ def test_no_other_name_reaches_the_disk(light: FlaskClient, sqlite_workspace: Wo
 
 
 def test_a_link_out_of_the_store_is_not_followed(light: FlaskClient, sqlite_workspace: Workspace) -> None:
-    """A symbolic link under a good name leads nowhere."""
+    """A symbolic link under a good name leads nowhere (fault 64)."""
     place = sqlite_workspace.media.path(SHA, ".jpg")
     place.parent.mkdir(parents=True)
     place.symlink_to(sqlite_workspace.settings.home / "secret")

@@ -1,5 +1,6 @@
 """Splits and spreadsheet-safe cells, over all inputs."""
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,16 +24,25 @@ cell = st.one_of(text, st.builds(str.__add__, dangerous, text))
 
 @given(cell)
 def test_defuse_is_undone(value: str) -> None:
-    """Whatever the text, `restore` gives it back."""
+    """Whatever the text, `restore` gives it back (fault 60)."""
     assert formats.restore(formats.defuse(value)) == value
 
 
 @given(cell)
 def test_defused_cells_are_inert(value: str) -> None:
-    """No cell starts with a character that runs, however a spreadsheet trims it."""
+    """No cell starts with a character that runs, however a spreadsheet trims it (fault 60)."""
     guarded = formats.defuse(value)
     for trimmed in (guarded, guarded.strip(), guarded.lstrip("\ufeff\u200b\x1f \t\r\n")):
         assert trimmed[:1] not in set("=+-@|%＝＋－＠\t\r\n") or trimmed == ""
+
+
+@given(st.lists(st.one_of(cell, st.sampled_from([";", "\t", "\r\n", ';"', "\n ", ";;"])), max_size=6).map("".join))
+def test_no_inner_cell_or_row_is_live_either(value: str) -> None:
+    """For a program that takes a semicolon or a tab for the separator, or has lost track of the quotes (fault 60)."""
+    guarded = formats.defuse(value)
+    assert formats.restore(guarded) == value
+    for part in re.split("[;\t\r\n]", guarded):
+        assert part.strip(' "\ufeff\u200b\u3000\x1f')[:1] not in set("=+-@|%＝＋－＠") or part.strip() == ""
 
 
 def a_row(value: str) -> Row:
@@ -52,7 +62,7 @@ def a_row(value: str) -> Row:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.one_of(cell, st.none()), min_size=1, max_size=4))
 def test_csv_gives_every_row_back(tmp_path_factory: object, values: list[str | None]) -> None:
-    """Any text, any missing value: the same rows come back."""
+    """Any text, any missing value: the same rows come back (fault 61)."""
     path = Path(tmp_path_factory.mktemp("csv")) / "rows.csv"  # type: ignore[attr-defined]
     wanted = [
         a_row(value or "") | ({} if value is not None else dict.fromkeys(("title", "price", "category"))) for value in values

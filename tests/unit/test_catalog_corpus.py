@@ -52,7 +52,7 @@ def test_refused_file_says_why(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("reject/photos"), ids=name)
 def test_refused_photo_says_why(path: Path) -> None:
-    """Bytes that are no usable picture are a PhotoError with a code."""
+    """Bytes that are no usable picture are a PhotoError with a code (faults 51, 65)."""
     with pytest.raises(images.PhotoError) as caught:
         images.thumbnail(path.read_bytes(), path.name)
     assert f"{caught.value.code}: {caught.value}" == MESSAGES[path.name]
@@ -82,7 +82,7 @@ def test_odd_but_sound_file_is_taken_over(sqlite_workspace: Workspace, tmp_path:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("path", files("accept/photos"), ids=name)
 def test_odd_but_sound_photo_becomes_a_plain_jpeg(path: Path) -> None:
-    """Whatever came in, an RGB JPEG without metadata or passengers comes out."""
+    """Whatever came in, an RGB JPEG without metadata or passengers comes out (fault 51)."""
     made = images.thumbnail(path.read_bytes())
     with Image.open(io.BytesIO(made.jpeg), formats=["JPEG"]) as image:
         assert image.mode == "RGB" and not image.getexif() and "comment" not in image.info

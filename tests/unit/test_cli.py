@@ -94,7 +94,7 @@ def test_an_error_ends_with_its_code_and_no_traceback(error: type[RefurbishError
 
 
 def test_a_database_that_is_away_is_told_in_one_line(tmp_path: Path) -> None:
-    """Exit code 75 (try again), the reason, the password hidden, no traceback."""
+    """Exit code 75 (try again), the reason, the password hidden, no traceback (fault 70)."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
     environment["REFURBISH_DATABASE_URL"] = "postgresql+psycopg://u:canary-5711@127.0.0.1:1/x"
     found = subprocess.run(
