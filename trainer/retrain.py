@@ -53,7 +53,7 @@ def train_config(
 
 def follow_run(workspace: Workspace, device: str | None = None) -> None:
     """What every process but the first does of `run`: it trains what that one says, and writes nothing."""
-    with joined(device or workspace.settings.device) as processes:
+    with joined(device or workspace.settings.device, workspace.settings.process_timeout_s) as processes:
         sha256, config, chosen = processes.told()
         follow(workspace, sha256, TrainConfig.from_json(config), torch.device(chosen), processes)
 
@@ -72,7 +72,7 @@ def run(
     `watch` is called before each epoch and each stage. Raises InputError if there is nothing to train on; the run is then
     noted as failed.
     """
-    with joined(device or workspace.settings.device) as processes:
+    with joined(device or workspace.settings.device, workspace.settings.process_timeout_s) as processes:
         return _run(workspace, trigger, now, config, device, processes, watch)
 
 
