@@ -32,7 +32,6 @@ POINTS: Mapping[str, str] = {
     "release.before_commit": "A release is written and not committed.",
     "release.after_commit": "Another model is live; whoever asked was not told.",
     "file.before_rename": "A stored file is whole, under a temporary name.",
-    "search.before_rename": "The state of a search is written, under a temporary name.",
 }
 """Every point, and what is true there."""
 

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
         {}, description="parts of a fit that are not as usual, by name: recipe, carry, mixup, … (trainer/config.py)"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    process_timeout_s: float = Field(
+        3600.0, gt=0, description="seconds that one of several training processes waits for the others before all stop"
+    )
     seed: int = Field(1, ge=0, lt=2**32, description="of everything that is drawn by chance")
 
     @field_validator("label_studio_url", "public_url")

@@ -67,7 +67,7 @@ def difference(ours: Ended, theirs: Ended) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
-    with joined("cpu") as processes:
+    with joined("cpu", 600.0) as processes:
         own = folder / str(processes.rank)
         for name, config, made in tables(own):
             np.savez(own / f"{name}.npz", **fitted(made, config, processes))

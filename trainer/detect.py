@@ -38,6 +38,7 @@ class Outcome:
     verdict: Verdict
     report: dict[str, Any]
     saved: Checkpoints  #: of the fits behind it, to be cleared once it is stored
+    doubted: tuple[int, ...] = ()  #: listings that only people decided whom the gate named
 
 
 def device_of(wanted: str) -> torch.device:
@@ -83,7 +84,8 @@ def detect(
     with stages.stage("export"):
         artifact = _exported(workspace, fitted.detector, table, rows, cooled, about_fit, given.tokenizer, train)
     with stages.stage("evaluate"):
-        judged = judgement.judge(workspace, rows, wanted, features, fitted, artifact, champion)
+        whose, doubted = judgement.deciders(rows, held_out.category)
+        judged = judgement.judge(workspace, rows, wanted, features, fitted, artifact, champion, whose)
     report = {
         "n_listings": len(rows),
         "n_classes": len(wanted.classes),
@@ -96,7 +98,7 @@ def detect(
         probabilities.REPORT_KEY: probs_sha256,
         "resumed": given.saved.resumed,
     }
-    return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report, given.saved)
+    return Outcome(found, held_out.category, opinion, artifact, judged.verdict, report, given.saved, doubted)
 
 
 def _exported(

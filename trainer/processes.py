@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curation.errors import ConfigError, InputError, shorten
+from curation.errors import ConfigError, InputError, RefurbishError, shorten
 
 N_PROCESSES, RANK, LOCAL_RANK, N_LOCAL = "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE"
 """What `torchrun` tells each process by its environment."""
 
-PATIENCE = timedelta(days=1)
-"""How long the others wait while the first one does alone what only it may do; one that died `torchrun` notices at once."""
+
+class ProcessLostError(RefurbishError):
+    """One of several processes died, or does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,8 @@ class Processes:
     def added(self, own: Tensor) -> Tensor:
         """The sum over all processes, of the same bits in each; written over the tensor given."""
         if self.n > 1:
-            torch.distributed.all_reduce(own)
+            with self._answering():
+                torch.distributed.all_reduce(own)
         return own
 
     def add_all(self, own: Sequence[Tensor]) -> None:
@@ -85,13 +87,25 @@ class Processes:
         if self.n == 1:
             return value
         n_bytes = torch.tensor([len(value)])
-        torch.distributed.broadcast(n_bytes, src=0)
-        found = torch.zeros(int(n_bytes), dtype=torch.uint8)
-        if self.is_first and value:
-            found.copy_(torch.frombuffer(bytearray(value), dtype=torch.uint8))
-        if len(found):
-            torch.distributed.broadcast(found, src=0)
+        with self._answering():
+            torch.distributed.broadcast(n_bytes, src=0)
+            found = torch.zeros(int(n_bytes), dtype=torch.uint8)
+            if self.is_first and value:
+                found.copy_(torch.frombuffer(bytearray(value), dtype=torch.uint8))
+            if len(found):
+                torch.distributed.broadcast(found, src=0)
         return found.numpy().tobytes()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Say which process waited in vain, and what to do."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise ProcessLostError(
+                f"process {self.rank} of {self.n} waited for the others in vain: {shorten(str(error), 200)}; see what the others "
+                "say, then run it again: it goes on from its checkpoints. What only takes long needs a larger process_timeout_s"
+            ) from error
 
     def agree(self, seen: Mapping[str, object]) -> None:
         """Raise InputError in every process unless all have the same values, which are small."""
@@ -134,11 +148,11 @@ def is_follower() -> bool:
 
 
 @contextmanager
-def joined(wanted: str) -> Iterator[Processes]:
+def joined(wanted: str, timeout_s: float) -> Iterator[Processes]:
     """The processes that `torchrun` started, as long as it lasts; this one alone where there is no other.
 
-    `wanted`: auto, cpu or cuda. On GPUs each process takes the one of its number. Raises ConfigError where there are fewer
-    GPUs than processes.
+    `wanted`: auto, cpu or cuda. On GPUs each process takes the one of its number. `timeout_s`: how long one waits for the
+    others, also while the first does alone what only it may do. Raises ConfigError where there are fewer GPUs than processes.
     """
     n = _number(N_PROCESSES, 1)
     if n == 1:
@@ -148,7 +162,7 @@ def joined(wanted: str) -> Iterator[Processes]:
     has_gpus = wanted != "cpu" and torch.cuda.is_available()
     if has_gpus:
         _take_gpu(local, n_here)
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=PATIENCE)
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if has_gpus else "gloo", timeout=timedelta(seconds=timeout_s))
     try:
         yield Processes(_number(RANK, 0), n, n_here)
     finally:

@@ -20,7 +20,8 @@ from curation.errors import IntegrityError, NotFoundError, StaleLease
 from curation.release import policy, registry, snapshot
 from curation.release.registry import Run
 from curation.release.snapshot import Snapshot
-from curation.review import probabilities, repair, suspects
+from curation.review import probabilities, queue, repair, suspects
+from curation.review.consensus import MAX_ASKED_AGAIN
 from curation.review.repair import Plan
 from curation.settings import Settings
 from curation.store import jobs
@@ -53,7 +54,7 @@ def train_config(
 
 def follow_run(workspace: Workspace, device: str | None = None) -> None:
     """What every process but the first does of `run`: it trains what that one says, and writes nothing."""
-    with joined(device or workspace.settings.device) as processes:
+    with joined(device or workspace.settings.device, workspace.settings.process_timeout_s) as processes:
         sha256, config, chosen = processes.told()
         follow(workspace, sha256, TrainConfig.from_json(config), torch.device(chosen), processes)
 
@@ -72,7 +73,7 @@ def run(
     `watch` is called before each epoch and each stage. Raises InputError if there is nothing to train on; the run is then
     noted as failed.
     """
-    with joined(device or workspace.settings.device) as processes:
+    with joined(device or workspace.settings.device, workspace.settings.process_timeout_s) as processes:
         return _run(workspace, trigger, now, config, device, processes, watch)
 
 
@@ -193,6 +194,13 @@ def _conclude(
     outcome = replace(outcome, verdict=verdict, report={**outcome.report, "gate": verdict.report()})
     for question, found in outcome.suspects.items():
         suspects.replace(session, question, found, run_id=begun.run_id)
+    if outcome.doubted:
+        n_again = queue.ask_again(session, outcome.doubted, limit=MAX_ASKED_AGAIN)
+        log.error(
+            "decisions of one person are contradicted", run=begun.run_id, n_listings=len(outcome.doubted), n_asked_again=n_again
+        )
+        if n_again:
+            jobs.enqueue(session, "push", {}, key="push", now=now)
     repaired = {**repair.report(planned), **asdict(repair.apply(session, planned, now=now))}
     kept = plain({name: outcome.report[name] for name in ("challenger", "gate", "fit")})
     about = runs.released(session, workspace, begun, outcome.artifact, verdict, kept, by=BY, now=now)

@@ -1,5 +1,6 @@
 """The listings of a snapshot with their labels, in one order for features, targets and predictions."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class SnapshotRows:
     splits: NDArray[np.str_]  #: (N,)
     category: tuple[Label | None, ...]
     violation: tuple[Label | None, ...]
+    alone: tuple[str | None, ...] = ()  #: who decided the category with nobody else, None = a model, nobody or several
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -60,6 +62,7 @@ def load(workspace: Workspace, frame: "pd.DataFrame") -> SnapshotRows:
         splits=frame["split"].to_numpy(dtype=np.str_),
         category=_labels(frame, "category"),
         violation=_labels(frame, "violation"),
+        alone=tuple(map(_alone, frame["category_source"], frame["category_evidence"])),
     )
 
 
@@ -67,6 +70,13 @@ def trained_on(frame: "pd.DataFrame") -> tuple[set[str], set[str]]:
     """Refs and groups of a snapshot that a model fit on it has seen: all but its test split."""
     seen = frame[frame["split"] != Split.TEST.value]
     return set(seen["ref"]), set(seen["group_key"])
+
+
+def _alone(source: object, evidence: object) -> str | None:
+    if source != LabelSource.MODERATORS.value or not isinstance(evidence, str):
+        return None
+    names = {str(vote.get("annotator")) for vote in json.loads(evidence).get("votes", ())}
+    return names.pop() if len(names) == 1 else None
 
 
 def _labels(frame: "pd.DataFrame", question: str) -> tuple[Label | None, ...]:

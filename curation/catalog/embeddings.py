@@ -124,11 +124,12 @@ class Writer:
         self.n_rows, self.width = self.n_rows + len(values), values.shape[1]
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            self._file.close()
-        if kind is None and self._file is not None:
-            os.replace(self._part, self.path)
-        else:
+        try:
+            if self._file is not None:
+                self._file.close()
+            if kind is None and self._file is not None:
+                os.replace(self._part, self.path)
+        finally:
             Path(self._part).unlink(missing_ok=True)
 
 
@@ -145,6 +146,8 @@ def read(path: Path) -> Iterator[Embedded]:
             for batch in file.iter_batches(batch_size=MAX_READ_ROWS, columns=["ref", "embedding"]):
                 column = batch.column("embedding")
                 values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+                if not np.isfinite(values).all():
+                    raise InputError(f"{path} holds vectors of NaN or infinity; write it again with --out")
                 yield Embedded(tuple(batch.column("ref").to_pylist()), values.astype(np.float32))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {shorten(str(error))}; write it again with --out") from error

@@ -30,9 +30,13 @@ def store(root: Path, name: str, segment: Segment) -> Path:
     """Write these rows, at least one; their file, called by the least of their keys, which are ASCII, and their number."""
     root.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=root, prefix=".part-")
-    with os.fdopen(handle, "wb") as file:
-        np.save(file, segment, allow_pickle=False)
     keys = segment[segment.dtype.names[0]].tolist()  # type: ignore[index]
     path = root / f"{name}-{min(keys).decode('ascii')[:NAME_CHARS]}-{len(segment)}.npy"
-    os.replace(part, path)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, segment, allow_pickle=False)
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
     return path

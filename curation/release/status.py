@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from curation.release import policy, registry
+from curation.release import influence, policy, registry
 from curation.release.noise import audit_noise
 from curation.settings import Settings
 from curation.store import health, listings
@@ -36,6 +36,7 @@ def gather(session: Session, settings: Settings, *, now: datetime) -> dict[str, 
         "retrain_due": outlook.due,
         "corrections": {"n": corrections.n_listings, "needed": settings.retrain_min_corrections},
         "label_noise": {question: None if found is None else asdict(found) for question, found in noise.items()},
+        "suggestions": influence.in_words(influence.measure(session)),
         "drift": get_state(session, health.DRIFT_KEY),
     }
 
@@ -67,6 +68,7 @@ def shown(found: Mapping[str, Any]) -> dict[str, Any]:
     lines["last_run"] = "none yet" if run is None else f"{run['id']} {run['state']}, began {run['started_at']:%Y-%m-%d %H:%M} UTC"
     lines["next_retrain"] = found["next_retrain"]
     lines |= {f"{question}_noise": _noise(estimate) for question, estimate in found["label_noise"].items()}
+    lines["suggestions"] = found["suggestions"]
     return lines | {"drift": "not reconciled yet" if found["drift"] is None else found["drift"]}
 
 

@@ -96,7 +96,7 @@ def test_a_search_killed_while_it_is_saved_keeps_the_older_state(tmp_path: Path)
         "crash.arm(os.environ)\npath = Path(sys.argv[1])\n"
         "for n in range(2):\n    state.write(path, {'n': n}, {'w': torch.full((1000,), float(n))})\n"
     )
-    for point, status, n in (("search.before_rename:2", -9, 0), ("", 0, 1)):
+    for point, status, n in (("file.before_rename:2", -9, 0), ("", 0, 1)):
         environment = {**os.environ, "REFURBISH_CRASH_AT": point, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], env=environment, timeout=120, check=False)
         assert (done.returncode, state.read(tmp_path / "s")[0]["n"]) == (status, n)

@@ -1,10 +1,12 @@
 """A real `refurbish retrain`, killed without warning while it fits."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from curation.release import policy, registry
 from curation.store.tables import ModelVersion
 from curation.store.workspace import Workspace
 from tests.integration.test_retrain import catalog, claimed, verify
+from tests.labelstudio_server import free_port
 from trainer import retrain
 from trainer.given import Stages
 
 N_LISTINGS = 120
 SHAPE = ("--folds", "2", "--epochs", "3", "--set", "checkpoint_s=0", "--set", "n_threads=1", "--set", "batch=32")
 PATIENCE_S = 180.0
+HANGS_S = 40
 
 
 @pytest.mark.slow
@@ -66,6 +70,41 @@ def test_a_killed_worker_hands_over_its_fits(workspace: Workspace) -> None:
     assert again.snapshot_id == lost.snapshot_id and again.report["resumed"]["fold-0"] == 3
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_processes_end_together(sqlite_workspace: Workspace, end: signal.Signals) -> None:
+    """One of two dies or hangs in the midst of a fit: the other ends within the time-out, and nothing half is left (fault 52)."""
+    catalog(sqlite_workspace, 60)
+    home, port = sqlite_workspace.settings.home, free_port()
+    told = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "USE_LIBUV": 0}
+    told |= {"REFURBISH_DATABASE_URL": sqlite_workspace.settings.url, "REFURBISH_PROCESS_TIMEOUT_S": HANGS_S}
+    words = command("retrain", "--folds", "2", "--epochs", "2000", "--set", "patience=2000", "--set", "checkpoint_s=0")
+    both = [
+        subprocess.Popen(
+            words, env={**environment(home), **_text(told), "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        wait_for(home, "fold-0", 2, both)
+        both[1].send_signal(end)
+        _, error = both[0].communicate(timeout=PATIENCE_S)
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+    assert both[0].returncode == 1 and b"process 0 of 2 waited for the others in vain" in error
+    with sqlite_workspace.db.read() as session:
+        assert [run.state for run in registry.runs(session)] == ["failed"] and registry.live(session) is None
+    for path in home.glob("cache/fits/*/*/*"):
+        assert path.name.endswith(f"-{hashlib.sha256(path.read_bytes()).hexdigest()}.safetensors")
+
+
+def _text(told: dict[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in told.items()}
+
+
 def refurbish(home: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """One command as a process of its own, until it ends."""
     return subprocess.run(command(*words), env=environment(home), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
@@ -76,12 +115,17 @@ def kill_at(home: Path, fit: str, epoch: int) -> None:
     process = subprocess.Popen(
         command("retrain", *SHAPE), env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    until_s = time.monotonic() + PATIENCE_S
-    while not any(int(path.name[:4]) >= epoch for path in home.glob(f"cache/fits/*/{fit}-*/*.safetensors")):
-        assert process.poll() is None and time.monotonic() < until_s
-        time.sleep(0.005)
+    wait_for(home, fit, epoch, [process])
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def wait_for(home: Path, fit: str, epoch: int, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Until this epoch of this fit is on disk."""
+    until_s = time.monotonic() + PATIENCE_S
+    while not any(int(path.name[:4]) >= epoch for path in home.glob(f"cache/fits/*/{fit}-*/*.safetensors")):
+        assert all(process.poll() is None for process in processes) and time.monotonic() < until_s
+        time.sleep(0.005)
 
 
 def ended(home: Path) -> tuple[list[tuple[str, str]], list[registry.Run]]:

@@ -15,6 +15,7 @@ from curation.catalog.scorer import Scorer
 from curation.catalog.sidecar import ONNX_SUFFIX
 from curation.errors import InputError, NotFoundError
 from curation.store.files import FileStore
+from tests import full_disk
 from tests.unit.test_scorer import CLASSES, POLICY, changed, detector, listings
 from tests.unit.test_trainer import SHAPE
 from trainer import onnx
@@ -79,6 +80,32 @@ def test_what_does_not_fit_is_told(tmp_path: Path) -> None:
         nearest(huge.vectors[0], [page(0, 3)], 2)
     with pytest.raises(NotFoundError, match="'b'"):
         vector_of("b", [huge])
+
+
+@pytest.mark.parametrize("name", ["truncated", "pickle", "empty", "NaN"])
+def test_a_file_that_is_no_embeddings_is_refused(tmp_path: Path, name: str) -> None:
+    """Cut off, something else, or with NaN among the numbers: its name and what to do (fault 48)."""
+    path = tmp_path / "e.parquet"
+    vectors = np.full((3, 2), np.nan if name == "NaN" else 1.0, np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)
+    pq.write_table(pa.table({"ref": ["a", "b", "c"], "embedding": column}), path)
+    broken = {"truncated": path.read_bytes()[:-20], "pickle": b"\x80\x04cos\nsystem\n.", "empty": b"", "NaN": path.read_bytes()}
+    path.write_bytes(broken[name])
+    with pytest.raises(InputError, match=r"e\.parquet.*write it again with --out"):
+        list(read(path))
+
+
+def test_a_full_disk_leaves_the_older_file(tmp_path: Path) -> None:
+    """Wherever the kernel refuses more bytes, in a page or in the footer; nothing lies beside it (fault 49)."""
+    path = tmp_path / "e.parquet"
+    page = Embedded(tuple("abc"), np.ones((3, 64), np.float32))
+    with Writer(path, "m1") as writer:
+        writer.write(page, ["train"] * 3)
+    whole = path.read_bytes()
+    for n_bytes in range(0, len(whole), 150):
+        with full_disk.largest_file(n_bytes), pytest.raises(OSError, match="too large"), Writer(path, "m2") as writer:
+            writer.write(page, ["train"] * 3)
+        assert path.read_bytes() == whole and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_older_model_says_that_it_must_be_trained_anew(tmp_path: Path) -> None:

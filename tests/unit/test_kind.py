@@ -34,7 +34,7 @@ TOKENS = replace(SMALL, architecture=TEXT_CNN, violations_see_category="both")
 
 
 def told_by_kind(n: int = 48) -> list[Listing]:
-    """Every third is a doll, which is what is wrong with it; half of the texts say nothing of it, every sixth names no category."""
+    """Every third is a doll, which is what is wrong with it; half of the texts do not say so, every sixth names no category."""
     found = [listing(at, CLASSES[at % 3]) for at in range(n)]
     found = [one if at % 2 else replace(one, title="thing", description="thing") for at, one in enumerate(found)]
     return [one if at % 12 < 10 else replace(one, category=None) for at, one in enumerate(found)]

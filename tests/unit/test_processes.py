@@ -177,7 +177,7 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert processes.is_follower()
     refused = pytest.raises(ConfigError, match=r"4 processes were started for 2 GPUs; .*--nproc-per-node 2")
-    with refused, processes.joined("auto"):
+    with refused, processes.joined("auto", 60.0):
         pass
     monkeypatch.setenv("RANK", "first")
     with pytest.raises(ConfigError, match="RANK='first' is no number"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from curation import console
+from curation.store.files import write_atomic
 from curation.store.workspace import utc_now
 from curation.types import Question
 
@@ -78,7 +79,7 @@ def search(
     report = architecture.run(work, now=utc_now())
     for path, text in ((out, architecture.text(report)), (svg, architecture.picture(report))):
         if path and text:
-            path.write_text(text, encoding="utf-8")
+            write_atomic(path, text.encode())
     console.emit(report, as_json=as_json, human=shown(report))
 
 

@@ -1,7 +1,6 @@
 """A search on disk: one safetensors file, replaced at once."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as bytes_of
 from torch import Tensor
 
-from curation import crash
 from curation.errors import InputError, NotFoundError, shorten
+from curation.store.files import write_atomic
 
 FORMAT = "refurbish-search-2"
 
 
 def write(path: Path, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Keep tensors and what is said about them; an older file stays whole until the new one is."""
-    draft = path.with_name(f"{path.name}.draft")
     told = json.dumps({"format": FORMAT, **about}, allow_nan=False)
-    draft.write_bytes(bytes_of({name: value.detach().contiguous() for name, value in tensors.items()}, {"about": told}))
-    crash.reached("search.before_rename")
-    os.replace(draft, path)
+    write_atomic(path, bytes_of({name: value.detach().contiguous() for name, value in tensors.items()}, {"about": told}))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
