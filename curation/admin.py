@@ -4,6 +4,7 @@ import base64
 import importlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from curation import console
 from curation import settings as settings_module
 from curation.errors import NotFoundError
 from curation.settings import Settings
-from curation.store import health, schema
+from curation.store import health, mounts, schema
 from curation.store import history as history_store
 from curation.store import inbox as inbox_store
 from curation.store import jobs as job_store
@@ -38,6 +39,8 @@ def db() -> None:
 def db_upgrade(session: console.Session, as_json: bool) -> None:
     """Bring the database to this version's schema; creates it if it is empty."""
     workspace = _unchecked(session)
+    if workspace.db.is_sqlite:
+        mounts.require_usable(Path(workspace.db.engine.url.database or ""))
     before = schema.current(workspace.db)
     after = schema.upgrade(workspace.db)
     console.emit({"before": before, "after": after, "changed": before != after}, as_json=as_json)

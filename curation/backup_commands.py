@@ -14,7 +14,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 
 @console.command("backup", example="refurbish backup /backup/refurbish")
 @click.argument("folder", type=FOLDER)
-@click.option("--dump", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="What pg_dump -Fc wrote just now.")
+@click.option("--dump", type=click.Path(path_type=Path, dir_okay=False), help="What pg_dump -Fc wrote just now.")
 @console.pass_session
 def backup(session: console.Session, folder: Path, dump: Path | None, as_json: bool) -> None:
     """Copy the database, then all files, into FOLDER, while everything runs. Run it again to bring it up to date."""
@@ -25,11 +25,11 @@ def backup(session: console.Session, folder: Path, dump: Path | None, as_json: b
     console.emit({"folder": str(folder), **backups.described(made)}, as_json=as_json)
 
 
-@console.command("restore", example="refurbish --home /var/lib/refurbish-new restore /backup/refurbish")
+@console.command("restore", example="refurbish restore /backup/refurbish")
 @click.argument("folder", type=FOLDER)
 @console.pass_session
 def restore(session: console.Session, folder: Path, as_json: bool) -> None:
-    """Put a backup into an empty home and an empty database, and say which models and snapshots it lacks files of.
+    """Put a backup into an empty home (--home, before the command) and an empty database; say what files it lacks.
 
     What moderators did since comes back by reconciliation; what was erased since must be erased again.
     """

@@ -191,6 +191,9 @@ def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetim
 
 
 def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:
+    if _is_erased(session, event.listing_ref):
+        _upsert_task(session, event.source, event.task_id, ref=event.listing_ref, is_deleted=True, now=now)
+        return Logged("tombstoned")
     _upsert_task(session, event.source, event.task_id, ref=event.listing_ref, is_deleted=False, now=now)
     if event.is_there:
         mine = (TaskRow.source == event.source, TaskRow.task_id == event.task_id)

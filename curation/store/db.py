@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import DateTime, Dialect, Engine, Text, TypeDecorator, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InternalError, OperationalError, StatementError
 from sqlalchemy.exc import DatabaseError as UnusableFile
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -206,13 +206,16 @@ def shown_url(url: str) -> str:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's "database is away, locked, full, read-only" into DatabaseError."""
+    """Turn the driver's "database is away, locked, full, read-only" into DatabaseError; what our types refuse stays theirs."""
     try:
         yield
-    except (DBAPIError, PoolTimeout) as error:
-        if isinstance(error, DBAPIError) and not isinstance(error, AWAY) and type(error) is not UnusableFile:
+    except (StatementError, PoolTimeout) as error:
+        orig = error.orig if isinstance(error, StatementError) else None
+        if isinstance(orig, InputError):
+            raise orig from None
+        if not isinstance(error, (*AWAY, PoolTimeout)) and type(error) is not UnusableFile:
             raise
-        words = str(error.orig) if isinstance(error, DBAPIError) else "all connections are in use"
+        words = "all connections are in use" if orig is None else str(orig)
         raise DatabaseError(f"the database did not answer: {shorten(words, 200)}; nothing was changed, try again") from error
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from curation.errors import RefurbishError
 from curation.settings import Settings
-from curation.store import schema
+from curation.store import mounts, schema
 from curation.store.db import Database, shown_url
 from curation.store.service_tables import User
 from curation.store.tables import Inbox, JobRow, LabelRow, ReviewItem
@@ -27,11 +27,6 @@ DISK_FREE_BYTES = 1 << 30
 CLOCK_SKEW_S = 5.0
 JOB_WAITS_S = 600.0
 """A due job that waits longer says that no worker runs, or that it cannot keep up."""
-
-NETWORK_FILESYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "fuse.sshfs", "fuse.glusterfs", "glusterfs", "lustre", "beegfs"}
-)
-"""SQLite's locks do not hold between machines (https://www.sqlite.org/useovernet.html), and WAL needs shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,14 +229,13 @@ def somebody_may_sign_in(db: Database) -> Check:
     return Check("people", "warning", "nobody may sign in; run: refurbish user add NAME --role admin")
 
 
-def sqlite_is_local(file: Path, mounts: Path = Path("/proc/self/mountinfo")) -> Check:
-    """SQLite is not on a network file system, where its locks do not hold. `mounts` is Linux's table of mounts."""
-    if not mounts.is_file():
+def sqlite_is_local(file: Path, table: Path | None = None) -> Check:
+    """SQLite is not on a network file system, where its locks do not hold. `table`: of mounts."""
+    kind = mounts.kind_of(file, table)
+    if kind is None:
         return Check("file system", "warning", "cannot be told on this system; keep the SQLite file on a local disk")
-    kind = _file_system(file.resolve(), mounts.read_text(encoding="utf-8", errors="replace"))
-    if kind in NETWORK_FILESYSTEMS:
-        words = f"{file} is on {kind}, where SQLite loses data; move `home` to a local disk or set database_url to PostgreSQL"
-        return Check("file system", "failed", words)
+    if kind in mounts.NETWORK:
+        return Check("file system", "failed", mounts.ADVICE.format(file=file, kind=kind))
     return Check("file system", "ok", f"{file} is on {kind}")
 
 
@@ -260,20 +254,6 @@ def settings_checks(settings: Settings) -> list[Check]:
     else:
         studio = ("ok", "configured; try it with: refurbish labelstudio doctor")
     return [Check("webhook secret", *secret), Check("label studio", *studio)]
-
-
-def _file_system(path: Path, table: str) -> str:
-    """Type of the deepest (then last) mount that holds the path; fields as in proc_pid_mountinfo(5)."""
-    best, kind = -1, "an unknown file system"
-    for line in table.splitlines():
-        left, _, right = line.partition(" - ")
-        fields = left.split(" ")
-        if len(fields) < 5 or not right:
-            continue
-        point = fields[4].encode().decode("unicode_escape")
-        if path.is_relative_to(point) and len(point) >= best:
-            best, kind = len(point), right.split(" ")[0]
-    return kind
 
 
 def installed(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from curation.errors import ConfigError
 from curation.settings import Settings
-from curation.store import schema
+from curation.store import mounts, schema
 from curation.store.db import Database
 from curation.store.files import FileStore
 from curation.store.tables import State
@@ -35,6 +36,8 @@ class Workspace:
         db = Database(settings.url)
         if check:
             try:
+                if db.is_sqlite:
+                    mounts.require_usable(Path(db.engine.url.database or ""))
                 schema.require_current(db)
             except Exception:
                 db.dispose()

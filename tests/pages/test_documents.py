@@ -20,6 +20,9 @@ ELSEWHERE = {
     "retrain": "trains for minutes, some with weights of others: tests/e2e/test_readme.py",
     "search": "searches for minutes: tests/e2e/test_readme.py",
     "category": "trains: tests/e2e/test_readme.py",
+    "backup": "writes outside: tests/faults/test_backup.py",
+    "restore": "tests/faults/test_backup.py",
+    "erase": "tests/faults/test_erasure.py",
     "sample": "tests/e2e/test_readme.py",
     "ingest": "reads files that are nowhere: tests/integration/test_ingest.py",
 }
