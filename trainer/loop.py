@@ -154,9 +154,7 @@ def fit(
         if epoch - kept.epoch >= config.patience:
             break
     detector.load_state_dict(kept.state, strict=False)
-    if config.reads_predicted:
-        violation_fit.set_linear(detector.eval(), table, train, config)
-    violation_fit.set_residual(detector, table, train, judging, config)
+    violation_fit.finish(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
     learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(trained)
     return Fitted(detector, len(losses), *learnt, steps.n_parts)
