@@ -51,15 +51,8 @@ def judge(
     seen_refs, seen_groups = _seen_by(workspace, champion)
     trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
     eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
-    verified = evaluate.verified_rows(
-        eligible,
-        wanted.is_verified,
-        [label and label[0] for label in rows.category],
-        [label and label[0] for label in rows.violation],
-        rows.groups,
-        wanted.violations,
-        wanted.is_asked,
-    )
+    said = [[label and label[0] for label in found] for found in (rows.category, rows.violation)]
+    verified = evaluate.verified_rows(eligible, wanted.is_verified, *said, rows.groups, wanted.violations, wanted.is_asked)
     ours = _challenger(workspace, rows, features, fitted, artifact, verified)
     theirs, note = _champion(workspace, rows, champion, verified)
     settings = workspace.settings

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from curation.catalog.kinds import Kinds
 
-SCALE = 0.3
+SCALE = 0.1
 """Length of a leaf and of a root, beside n-gram blocks of length 1."""
 
 LEAST = 1e-3

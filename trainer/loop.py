@@ -130,9 +130,7 @@ def fit(
         saved.keep(course)
     kept, losses = course.kept, course.losses
     detector.load_state_dict(kept.state, strict=False)
-    if config.reads_predicted:
-        violation_fit.set_linear(detector.eval(), table, train, config)
-    violation_fit.set_residual(detector, table, train, judging, config)
+    violation_fit.finish(detector, table, train, judging, config)
     temperature = _set_temperature(detector.eval(), table, validation, processes)
     learnt = kept.epoch, tuple(losses), temperature, time.monotonic() - started_s, minimised, tuple(course.trained)
     return Fitted(detector, len(losses), *learnt, steps.n_parts)

@@ -45,6 +45,13 @@ def tables(found: Linear, classes: Sequence[str]) -> dict[str, Floats]:
     return {name: np.asarray(part @ one, np.float32) for name, (part, one) in weights.items() if one is not None}
 
 
+def finish(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
+    """What is fitted once the categories are learnt: the linear head where it reads their answers, then `set_residual`."""
+    if config.reads_predicted:
+        set_linear(detector.eval(), table, train, config)
+    set_residual(detector, table, train, validation, config)
+
+
 def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
     """Fit the violations' own network, where there is one, and how much of it counts. The same seed gives the same weights.
 

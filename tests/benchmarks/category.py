@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.category --data ../shared/data/gumtree --level 2
     python -m tests.benchmarks.category --sample 3000
-    python -m tests.benchmarks.category --sample 1500 --search 15 --few
+    python -m tests.benchmarks.category --sample 1500 --search 20 --few
 
 Rows are split by near-duplicate group (65 % to fit, 10 % to stop early, to set the temperature and to choose what wins, 25 %
 to judge). Real ads are judged by their sellers' own labels as they are, the generated catalog by its truth. All detectors
@@ -136,7 +136,7 @@ class Bench:
             classes[rows],
             n_ids=tokens.n_ids,
             n_classes=int(classes.max()) + 1,
-            config=SearchConfig(seed=seed, epochs=epochs),
+            config=SearchConfig(seed=seed, epochs=epochs, batch=64),
             skeleton=Skeleton(config.token_width, config.token_cells),
         )
         alarm = found.genotype.alarm or "no collapse"

@@ -86,7 +86,7 @@ def ours(bench: Bench, options: Namespace) -> Iterator[tuple[str, Row]]:
     yield WINNER, bench.row(design, find_s=find_s)[0]
     yield TEXT_ONLY, bench.row(text, parts="text")[0]
     yield PHOTOS_ONLY, bench.row(parts="photos", is_scaled=True)[0]
-    for name in MODALITIES:
+    for name in (one for one in MODALITIES if one != "category"):  # withheld from all
         yield removed(name), bench.world.row(partial(answers, detector, bench.table("all"), hidden=name))
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from curation.catalog.scorer import Scorer
-from curation.catalog.sidecar import THRESHOLDS
+from curation.catalog.sidecar import SAID, THRESHOLDS
 from curation.errors import InputError, IntegrityError
 from curation.labelstudio import project
 from curation.release import registry
@@ -139,6 +139,30 @@ def test_the_next_full_run_knows_it_and_what_its_champion_saw(workspace: Workspa
     report = retrain.run(workspace, trigger="again", now=now + timedelta(hours=3), config=TINY)
     assert "fake_tickets" in report["challenger"]["violations"] and "error" not in report["champion"]
     assert report["champion"]["violations"]["fake_tickets"]["average_precision"]["value"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_head_on_a_model_that_asks_with_the_category(sqlite_workspace: Workspace, now: datetime) -> None:
+    """It is asked with it too, by both files; the next full run goes on without the option."""
+    add(sqlite_workspace, *listed(N))
+    retrain.run(sqlite_workspace, trigger="first", now=now, config=replace(TINY, violations_see_category="both"))
+    before = live(sqlite_workspace)
+    register(sqlite_workspace, now)
+    decide(sqlite_workspace, now + timedelta(hours=1))
+    report = addition.run(sqlite_workspace, TICKETS, now=now + timedelta(hours=2))
+    assert report["state"] == "promoted", report["words"]
+    old, new = (skeleton.load(sqlite_workspace, model) for model in (before, live(sqlite_workspace)))
+    assert new.scorer.sidecar[SAID] and new.detector.kind is not None and skeleton.is_kept(old.detector, new.detector)
+    assert all(table[:, -1].any() for table in new.detector.kind.tables)
+    found = all_listings(sqlite_workspace)
+    told, moved = (
+        new.scorer.score([replace(one, category=path or one.category) for one in found], sqlite_workspace.media)
+        for path in (None, "Toys / Dolls")
+    )
+    assert np.array_equal(told.category_probs, moved.category_probs)
+    assert not np.array_equal(told.violation_probs[:, -1], moved.violation_probs[:, -1])
+    again = retrain.run(sqlite_workspace, trigger="again", now=now + timedelta(hours=3), config=TINY)
+    assert "error" not in again["champion"] and "fake_tickets" in again["champion"]["violations"]
 
 
 def test_three_positives_wait_for_more(workspace: Workspace, first: Workspace, now: datetime, tmp_path: Path) -> None:
