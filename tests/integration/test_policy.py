@@ -115,7 +115,7 @@ def test_enough_on_one_question_is_wanted(filled: Workspace, now: datetime) -> N
 
 
 def test_a_storm_gives_one_run(filled: Workspace, now: datetime) -> None:
-    """Every label asks, one job is made."""
+    """Every label asks, one job is made (fault 58)."""
     made = []
     for i in range(20):
         decide(filled, range(i, i + 1), now)
@@ -127,7 +127,7 @@ def test_a_storm_gives_one_run(filled: Workspace, now: datetime) -> None:
 
 
 def test_the_cool_down_delays_and_never_drops(filled: Workspace, now: datetime) -> None:
-    """Inside the cool-down the job is enqueued with what is left of it."""
+    """Inside the cool-down the job is enqueued with what is left of it (fault 58)."""
     start(filled, now - timedelta(minutes=10), "refused")
     decide(filled, range(3), now)
     found = consider(filled, now, retrain_cooldown_s=3600)
