@@ -11,16 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from curation.errors import DatabaseError
 from curation.store.db import Database
-from curation.store.tables import JobRow
+from curation.store.tables import AnnotationRow, JobRow
 from tests.serving import Served
 
 LEASE_S = 0.6
 PATIENCE_S = 60.0
 ROOT = Path(__file__).resolve().parents[1]
+
+
+class NothingLeft(Exception):
+    """All deliveries are applied."""
 
 
 @dataclass
@@ -130,16 +134,22 @@ def _is_answered(service: Served, body: bytes) -> bool:
 
 
 def stall_with_a_job(hand: Hand, db: Database) -> None:
-    """Stop the worker while a job is its own and it holds no lock on what others need, as between two transactions."""
+    """Stop the worker while a job is its own and it holds no lock on what others need, as between two transactions.
+
+    Raises NothingLeft if it has done all before.
+    """
     deadline_s = time.monotonic() + PATIENCE_S
     while True:
+        if not n_pending(db):
+            raise NothingLeft
         if _holds_a_job(hand, db):
             hand.stall()
             time.sleep(0.05)  # what the database does for it already is done
-            if _holds_a_job(hand, db) and _is_unlocked(db):
+            if _holds_a_job(hand, db) and _is_unlocked(hand, db):
                 return
             hand.go_on()
-        assert time.monotonic() < deadline_s, "the worker was never stopped with a job"
+        assert hand.process.poll() is None, hand.told[-2000:]
+        assert time.monotonic() < deadline_s, f"the worker was never stopped with a job: {hand.told[-2000:]}"
         time.sleep(0.002)
 
 
@@ -149,17 +159,15 @@ def _holds_a_job(hand: Hand, db: Database) -> bool:
         return session.execute(select(JobRow.id).where(*mine)).first() is not None
 
 
-def _is_unlocked(db: Database) -> bool:
-    """On SQLite nobody writes; on PostgreSQL nobody is in the middle of a transaction."""
-    if not db.is_sqlite:
-        others = "SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND datname = current_database()"
-        with db.read() as session:
-            return session.execute(text(others)).first() is None
-    hasty = Database(db.url, busy_timeout_s=0.05)
+def _is_unlocked(hand: Hand, db: Database) -> bool:
+    """Others can write: on SQLite at all, on PostgreSQL to the job that it holds."""
+    hasty = Database(db.url, busy_timeout_s=0.5)
     try:
         with hasty.write() as session:
+            mine = (JobRow.state == "doing", JobRow.worker.endswith(f":{hand.process.pid}"))
+            found = session.execute(select(JobRow.id).where(*mine).with_for_update(skip_locked=True)).first()
             session.rollback()
-        return True
+        return found is not None
     except DatabaseError:
         return False
     finally:
@@ -184,6 +192,12 @@ def n_pending(db: Database) -> int:
     with db.read() as session:
         pending = select(func.count()).where(JobRow.kind == "ingest", JobRow.state.in_(("todo", "doing")))
         return session.execute(pending).scalar_one()
+
+
+def n_said(db: Database) -> int:
+    """States of annotations that are there."""
+    with db.read() as session:
+        return session.execute(select(func.count()).select_from(AnnotationRow)).scalar_one()
 
 
 def wait_until(is_so: Callable[[], bool], otherwise: str) -> None:

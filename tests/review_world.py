@@ -105,10 +105,11 @@ def _event(
     origin: Origin = Origin.MANUAL,
     lead_time_s: float = 9.0,
     after_s: float = 1.0,
+    annotation: str = "",
 ) -> LabelEvent:
     return LabelEvent(
         source="labelstudio:1",
-        source_id=f"{ref}-{who}-{question}",
+        source_id=annotation or f"{ref}-{who}-{question}",
         task_id=f"task-{ref}",
         listing_ref=ref,
         question=question,

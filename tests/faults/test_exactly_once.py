@@ -1,16 +1,19 @@
 """Deliveries to a real receiver and real workers that are killed, stalled and raced: the ledger of one clean pass comes out."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import select, update
 
 from curation.store.tables import JobRow
 from curation.store.workspace import Workspace
 from tests import crew, deliveries, ledger
+from tests.conftest import make_workspace
 from tests.crew import Crew
-from tests.serving import served
+from tests.serving import postgres_server, served
 
 N_LISTINGS = 24
 WORKER_POINTS = (
@@ -99,6 +102,41 @@ def test_a_worker_that_stood_still_is_refused(here: Workspace, once: Expect) -> 
         stalled.go_on()
         crew.wait_until(lambda: "is no longer ours" in stalled.told, "the stalled worker was not refused")
     once(bodies, False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_database_is_restarted_under_receiver_and_workers(tmp_path: Path) -> None:
+    """PostgreSQL crashes and recovers three times under them: what was answered is applied, once (faults 20, 29)."""
+    sent = deliveries.review(N_LISTINGS)
+    third = len(sent) // 3 + 1
+    with postgres_server() as server, closing(make_workspace(tmp_path / "home", server.url)) as here:
+        deliveries.catalog(here, N_LISTINGS)
+        with served(tmp_path / "serve", server.url) as service, of(here).working(2) as hands:
+            for first in range(0, len(sent), third):
+                crew.send(service, sent[first : first + third])
+                crew.wait_until(lambda: all('"event": "job"' in hand.told for hand in hands), "a worker does not begin")
+                server.restart()
+            crew.wait_until(lambda: crew.n_pending(here.db) == 0, "the workers do not go on")
+            assert [hand.process.poll() for hand in hands] == [None, None], [hand.told[-2000:] for hand in hands]
+        expected = ledger.clean_pass(tmp_path, sent, N_LISTINGS, ordered=False)
+        assert ledger.compare(expected, ledger.rows(here.db, ordered=False)) == ledger.Difference((), ())
+
+
+@pytest.mark.slow
+def test_a_worker_told_to_stop_gives_its_job_back(here: Workspace, once: Expect) -> None:
+    """SIGTERM in the middle of a bulk action: exit code 0, no lease is held, no attempt counts; another ends it (fault 28)."""
+    review = deliveries.Review(N_LISTINGS, np.random.default_rng(1))
+    review.answer_many([i % N_LISTINGS for i in range(120)], 1)
+    ledger.receive(here, review.bodies)
+    hand = of(here).start()
+    crew.wait_until(lambda: crew.n_said(here.db) > 0, "the worker does not begin")
+    assert hand.stop() == 0
+    with here.db.read() as session:
+        found = session.execute(select(JobRow.state, JobRow.attempt, JobRow.lease_until).where(JobRow.kind == "ingest")).one()
+    assert tuple(found) == ("todo", 0, None) and crew.n_said(here.db) < 240
+    of(here).finish()
+    once(review.bodies, False)
 
 
 @pytest.mark.slow

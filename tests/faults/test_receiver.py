@@ -69,7 +69,7 @@ def _locked(workspace: Workspace) -> Iterator[None]:
 
 
 def test_the_same_delivery_a_hundred_times_at_once_is_one(app: Flask, workspace: Workspace) -> None:
-    """One row, one job, a hundred answers of 2xx."""
+    """One row, one job, a hundred answers of 2xx (fault 6)."""
     with ThreadPoolExecutor(32) as pool:
         answers = Counter(pool.map(lambda _: (_post(app, b'{"n": 1}').json or {})["status"], range(100)))
     assert answers == {"accepted": 1, "duplicate": 99}
@@ -77,7 +77,7 @@ def test_the_same_delivery_a_hundred_times_at_once_is_one(app: Flask, workspace:
 
 
 def test_two_receivers_share_one_database(app: Flask, workspace: Workspace) -> None:
-    """Overlapping deliveries to two processes' writers: each body once, nobody waits for ever."""
+    """Overlapping deliveries to two processes' writers: each body once, nobody waits for ever (fault 6)."""
     other = create_app(workspace)
     wanted = [f"{number % 60}".encode() for number in range(240)]
     with ThreadPoolExecutor(32) as pool:
@@ -130,7 +130,7 @@ def _writer(workspace: Workspace) -> Iterator[BatchWriter]:
 
 
 def test_a_locked_database_is_503_and_heals(hasty: Flask, workspace: Workspace) -> None:
-    """Nothing half-written, told when to come back, not ready meanwhile; afterwards all is well without a restart."""
+    """Nothing half-written, told when to come back, not ready meanwhile; afterwards all is well without a restart (fault 20)."""
     with _locked(workspace):
         began_s = time.monotonic()
         answer = _post(hasty, b"1")
@@ -165,7 +165,7 @@ def _timed(work: Callable[[], int]) -> tuple[int, float]:
 
 
 def test_a_full_disk_is_503_and_heals(app: Flask, workspace: Workspace) -> None:
-    """SQLite's own "database or disk is full"; when there is room again, the next delivery is stored."""
+    """SQLite's own "database or disk is full"; when there is room again, the next delivery is stored (fault 20)."""
     if not workspace.db.is_sqlite:
         pytest.skip("PostgreSQL says it with the same class of error; its disk cannot be filled here")
     limits = {"pages": 1}
@@ -178,7 +178,7 @@ def test_a_full_disk_is_503_and_heals(app: Flask, workspace: Workspace) -> None:
 
 
 def test_a_read_only_database_is_503_and_heals(app: Flask, workspace: Workspace) -> None:
-    """A standby after a failover, or a file system remounted read-only."""
+    """A standby after a failover, or a file system remounted read-only (fault 20)."""
     states = {"read_only": True}
 
     def checkout(connection: Any, *_: object) -> None:
@@ -195,7 +195,7 @@ def test_a_read_only_database_is_503_and_heals(app: Flask, workspace: Workspace)
 
 
 def test_a_database_that_goes_away_comes_back(hasty: Flask, workspace: Workspace, request: pytest.FixtureRequest) -> None:
-    """PostgreSQL drops every connection and takes no new ones; when it does again, so does the receiver."""
+    """PostgreSQL drops every connection and takes no new ones; when it does again, so does the receiver (fault 20)."""
     if workspace.db.is_sqlite:
         pytest.skip("SQLite has no server that could go away")
     assert _post(hasty, b"1").status_code == 202
@@ -252,7 +252,7 @@ class _Senders:
 
 
 def test_what_was_answered_survives_kill_9(tmp_path: Path, db_url: str) -> None:
-    """Killed in full flight: every delivery answered 202 is there, once, with its job; sent again, all are duplicates."""
+    """Killed in full flight: every delivery answered 202 is there once, with its job; again, all are duplicates (fault 21)."""
     with served(tmp_path, db_url) as running:
         senders = _Senders(running, 8)
         senders.wait_for(100)

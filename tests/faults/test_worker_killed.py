@@ -21,7 +21,7 @@ N_DELIVERIES = 60
 
 @pytest.mark.slow
 def test_killed_workers_apply_every_delivery_once(workspace: Workspace) -> None:
-    """Kill -9 three workers in the middle; the fourth finishes, and each annotation is there once."""
+    """Kill -9 three workers in the middle; the fourth finishes, and each annotation is there once (fault 23)."""
     with workspace.db.write() as session:
         set_state(session, "labelstudio.project", {"id": 1, "url": "http://127.0.0.1:1"}, now=NOW)
         inbox.receive(session, [inbox.Delivery("labelstudio", _body(i), NOW) for i in range(N_DELIVERIES)])

@@ -28,7 +28,7 @@ def _opposite(workspace: Workspace, meet: threading.Barrier, first: str, then: s
 
 
 def test_a_deadlock_is_run_again(workspace: Workspace, now: datetime) -> None:
-    """PostgreSQL ends one of the two transactions; `retrying` runs it again, and both are done."""
+    """PostgreSQL ends one of the two transactions; `retrying` runs it again, and both are done (fault 32)."""
     with workspace.db.write() as session:
         for key in "ab":
             set_state(session, key, {}, now=now)

@@ -1,6 +1,8 @@
 """The review queue after each kind of answer, in any order, on both databases."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -173,3 +175,29 @@ def test_an_opinion_asked_for_while_the_task_was_sent_is_not_forgotten(asked: Wo
         listing_id = item_in(session, "r001").listing_id
         queue.mark_pushed(session, [listing_id], now=NOW, n_sent={listing_id: 2})
     assert refs_waiting(asked) == ["r001"]
+
+
+def test_one_person_who_submits_twice_is_one_opinion(asked: Workspace) -> None:
+    """A double click or two tabs make two annotations: the question that wants two people stays open (fault 43)."""
+    assert answer(asked, "r001", PATHS[2], "anna") == "pushed"
+    assert answer(asked, "r001", PATHS[2], "anna", after_s=2, annotation="second-tab") == "pushed"
+    with asked.db.read() as session:
+        assert len(labels.votes(session, "r001", Question.CATEGORY)) == 2
+    assert label(asked, "r001").value == PATHS[2]
+    assert answer(asked, "r001", PATHS[2], "bela") == "decided"
+
+
+@pytest.mark.parametrize("second", [PATHS[1], PATHS[2]])
+def test_two_people_who_answer_at_the_same_moment_are_both_heard(asked: Workspace, second: str) -> None:
+    """Two workers apply them at once: together they decide, or disagree and a third is asked; neither is lost (fault 43)."""
+    meet = threading.Barrier(2)
+
+    def say(who: str, value: str) -> str:
+        meet.wait(10)
+        return answer(asked, "r001", value, who)
+
+    with ThreadPoolExecutor(2) as pool:
+        states = sorted(pool.map(say, ("anna", "bela"), (PATHS[2], second)))
+    assert states == sorted(["pushed", "decided" if second == PATHS[2] else "tie"])
+    with asked.db.read() as session:
+        assert {vote.annotator for vote in labels.votes(session, "r001", Question.CATEGORY)} == {"anna", "bela"}
