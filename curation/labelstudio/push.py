@@ -5,13 +5,14 @@ point can be repeated. Tasks go in the order of their priority.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from curation.errors import StaleLease
 from curation.labelstudio import lease, project, tasks
 from curation.labelstudio.client import ONCE_PATIENTLY, Client, NotThere
 from curation.labelstudio.lease import Busy, Lease
@@ -26,6 +27,7 @@ from curation.store.workspace import Workspace
 from curation.types import OPEN, TasksDeleted, TaskSeen
 
 CHUNK = 500
+REOPENED_PER_WRITE = 20
 VIA = "push"
 BUSY_DELAY_S = 30.0
 
@@ -55,7 +57,7 @@ def handle(run: JobRun) -> None:
     with run.workspace.db.read() as session:
         now = run.workspace.db.now(session)
     try:
-        push(run.workspace, now=now)
+        push(run.workspace, now=now, is_stopped=run.lost.is_set)
     except Busy:
         put_off(run)
 
@@ -67,17 +69,20 @@ def put_off(run: JobRun) -> None:
     run.is_finished = True
 
 
-def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pushed:
+def push(
+    workspace: Workspace, *, limit: int | None = None, now: datetime, is_stopped: Callable[[], bool] = lambda: False
+) -> Pushed:
     """Send what waits for review, at most `limit` listings, and withdraw what is no longer needed.
 
-    Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
+    `is_stopped` is asked before each task that is opened again. Raises Busy while another push runs, StaleLease once it
+    is stopped, LabelStudioError if the project is gone or its page is not ours.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         with workspace.db.read() as session:
             ours, config = project.require(session, client), project.page(session, workspace)
         theirs = project.fetch(client, ours.id)
         project.require_our_page(theirs, config)
-        sending = _Push(workspace, client, ours, writer, now)
+        sending = _Push(workspace, client, ours, writer, now, is_stopped)
         done = sending.send(limit) + sending.withdraw()
         if done.n_created:
             project.settle_version(client, ours.id, sending.briefing.version)
@@ -87,8 +92,11 @@ def push(workspace: Workspace, *, limit: int | None = None, now: datetime) -> Pu
 class _Push:
     """One push under way."""
 
-    def __init__(self, workspace: Workspace, client: Client, ours: Project, writer: Lease, now: datetime) -> None:
+    def __init__(
+        self, workspace: Workspace, client: Client, ours: Project, writer: Lease, now: datetime, is_stopped: Callable[[], bool]
+    ) -> None:
         self.workspace, self.client, self.project, self.writer, self.now = workspace, client, ours, writer, now
+        self.is_stopped = is_stopped
 
     @functools.cached_property
     def briefing(self) -> Briefing:
@@ -117,14 +125,26 @@ class _Push:
         missing = [task for task in waiting if task.listing.ref not in there]
         created, n_predictions = self._create(missing)
         self._note(adopted | created)
-        n_reopened = sum(self._reopen(task, there) for task in waiting if task.listing.ref in there)
+        n_reopened = self._reopen_all([task for task in waiting if task.listing.ref in there], there)
         for task in missing:
             if task.n_wanted > 1:
                 self._patch(created[task.listing.ref], {"overlap": task.n_wanted, "is_labeled": False})
-        with self.workspace.db.write() as session:
-            n_sent = {task.listing.id: task.n_wanted for task in waiting}
-            queue.mark_pushed(session, list(n_sent), now=self.now, n_sent=n_sent)
+        self._mark(missing)
         return Pushed(len(created), n_predictions, n_reopened, len(adopted))
+
+    def _reopen_all(self, waiting: Sequence[Task], there: dict[str, tuple[str, int]]) -> int:
+        """Part by part, so that a push that is cut short has less to do the next time; how many were opened."""
+        n_reopened = 0
+        for first in range(0, len(waiting), REOPENED_PER_WRITE):
+            part = waiting[first : first + REOPENED_PER_WRITE]
+            n_reopened += sum(self._reopen(task, there) for task in part)
+            self._mark(part)
+        return n_reopened
+
+    def _mark(self, sent: Sequence[Task]) -> None:
+        with self.workspace.db.write() as session:
+            n_sent = {task.listing.id: task.n_wanted for task in sent}
+            queue.mark_pushed(session, list(n_sent), now=self.now, n_sent=n_sent)
 
     def _known(self, refs: Sequence[str]) -> dict[str, str]:
         with self.workspace.db.read() as session:
@@ -165,6 +185,10 @@ class _Push:
 
     def _reopen(self, task: Task, there: dict[str, tuple[str, int]]) -> bool:
         """Ask for one more answer than there is, or for as many as are wanted, with the page brought up to date."""
+        if self.is_stopped():
+            raise StaleLease(
+                "the push was given up because its lease was lost or the worker stops; what is left waits for the next"
+            )
         task_id, n_answers = there[task.listing.ref]
         overlap = max(task.n_wanted, n_answers + 1)
         shown = tasks.data(task, self.workspace.settings.service_url)
