@@ -27,6 +27,7 @@ from curation.store.workspace import Workspace
 from curation.types import OPEN, TasksDeleted, TaskSeen
 
 CHUNK = 500
+REOPENED_PER_WRITE = 20
 VIA = "push"
 BUSY_DELAY_S = 30.0
 
@@ -71,9 +72,8 @@ def put_off(run: JobRun) -> None:
 def push(workspace: Workspace, *, limit: int | None = None, now: datetime, go_on: Callable[[], None] = lambda: None) -> Pushed:
     """Send what waits for review, at most `limit` listings, and withdraw what is no longer needed.
 
-    `go_on` is called before each chunk, and may raise to end the push there; what was sent is noted.
-
-    Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
+    `go_on` is called before each chunk and each task that is opened again, and may raise to end the push there; what was sent
+    is noted, or found again. Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         with workspace.db.read() as session:
@@ -124,14 +124,26 @@ class _Push:
         missing = [task for task in waiting if task.listing.ref not in there]
         created, n_predictions = self._create(missing)
         self._note(adopted | created)
-        n_reopened = sum(self._reopen(task, there) for task in waiting if task.listing.ref in there)
+        n_reopened = self._reopen_all([task for task in waiting if task.listing.ref in there], there)
         for task in missing:
             if task.n_wanted > 1:
                 self._patch(created[task.listing.ref], {"overlap": task.n_wanted, "is_labeled": False})
-        with self.workspace.db.write() as session:
-            n_sent = {task.listing.id: task.n_wanted for task in waiting}
-            queue.mark_pushed(session, list(n_sent), now=self.now, n_sent=n_sent)
+        self._mark(missing)
         return Pushed(len(created), n_predictions, n_reopened, len(adopted))
+
+    def _reopen_all(self, waiting: Sequence[Task], there: dict[str, tuple[str, int]]) -> int:
+        """Part by part, so that a push that is cut short has less to do the next time; how many were opened."""
+        n_reopened = 0
+        for first in range(0, len(waiting), REOPENED_PER_WRITE):
+            part = waiting[first : first + REOPENED_PER_WRITE]
+            n_reopened += sum(self._reopen(task, there) for task in part)
+            self._mark(part)
+        return n_reopened
+
+    def _mark(self, sent: Sequence[Task]) -> None:
+        with self.workspace.db.write() as session:
+            n_sent = {task.listing.id: task.n_wanted for task in sent}
+            queue.mark_pushed(session, list(n_sent), now=self.now, n_sent=n_sent)
 
     def _known(self, refs: Sequence[str]) -> dict[str, str]:
         with self.workspace.db.read() as session:
@@ -173,6 +185,7 @@ class _Push:
 
     def _reopen(self, task: Task, there: dict[str, tuple[str, int]]) -> bool:
         """Ask for one more answer than there is, or for as many as are wanted, with the page brought up to date."""
+        self.go_on()
         task_id, n_answers = there[task.listing.ref]
         overlap = max(task.n_wanted, n_answers + 1)
         shown = tasks.data(task, self.workspace.settings.service_url)

@@ -1,11 +1,12 @@
 """Ten busy days at once: what the receiver, the queue, the pages and the memory do at ten times a busy day's rate.
 
-    python -m tests.benchmarks.trust_load            # 10 minutes, then 100,000 labels at once, then a million listings
-    python -m tests.benchmarks.trust_load --short    # 1 minute, 5,000 labels, 100,000 listings
+    python -m tests.benchmarks.trust_load            # 10 minutes over a million listings, then the memory of the rest
+    python -m tests.benchmarks.trust_load --short    # 1 minute over 100,000 listings
 
 A busy day: 100 moderators, 720 decisions each in eight hours, every decision a webhook: 72,000, 2.5 a second. Deliveries are due
 at fixed times whatever the answers take, each over a new connection as Label Studio's are; what is shown is the time from
-when one was due to its answer. Real `refurbish serve` and `refurbish worker`, over a catalog of `tests.benchmarks.pages`.
+when one was due to its answer. Real `refurbish serve` and `refurbish worker`, over a catalog of which moderators have decided a
+tenth: 100,000 labels of a million. Afterwards a bulk action brings thousands of labels at once.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,8 @@ class Size:
     n_memory: int  #: listings of the memory figures
 
 
-FULL = Size(10.0, 100_000, 100_000, 1_000_000)
-SHORT = Size(1.0, 20_000, 5_000, 100_000)
+FULL = Size(10.0, 1_000_000, 5_000, 1_000_000)
+SHORT = Size(1.0, 100_000, 1_000, 100_000)
 
 
 def run(short: bool) -> list[tuple[str, str]]:
@@ -88,7 +89,7 @@ def _system(folder: Path, size: Size) -> Iterator[tuple[Served, int]]:
     url = f"sqlite:///{folder / 'refurbish.db'}"
     db = Database(url)
     schema.upgrade(db)
-    pages.fill(db, size.n_listings)
+    memory.fill(db, size.n_listings)
     with db.write() as session:
         set_state(session, "labelstudio.project", {"id": 1, "url": "http://127.0.0.1:1"}, now=pages.NOW)
     db.dispose()
@@ -186,6 +187,7 @@ def _n_labels(url: str) -> int:
 def _busy_rows(size: Size, seen: Seen, wrong: list[str]) -> list[tuple[str, str]]:
     waiting = [n for _, n in seen.queue]
     return [
+        ("catalog", f"{size.n_listings:,} listings, {size.n_listings // 10:,} labels of moderators"),
         ("busy day", f"{MODERATORS} moderators × {DECISIONS} decisions in {HOURS} h; {TIMES} × = {RATE:.0f} deliveries a second"),
         ("deliveries", f"{len(seen.answer_ms):,} in {size.minutes:g} minutes, answered {_named(seen.answers)}"),
         ("receiver p50, p99, worst", _quantiles(seen.answer_ms, 0.5, 0.99, 1.0)),
@@ -235,8 +237,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a minute, and less of everything")
     parser.add_argument("--without-memory", action="store_true", help="only the load; see tests.benchmarks.memory for the rest")
+    parser.add_argument("--minutes", type=float, help="of the load")
     chosen = parser.parse_args()
     size = SHORT if chosen.short else FULL
+    size = replace(size, minutes=chosen.minutes or size.minutes)
     found = load(size) if chosen.without_memory else run(chosen.short)
     print(f"{os.cpu_count()} cores, SQLite")
     print(table(found, ("load", "")))

@@ -21,7 +21,7 @@ LIVES_S = (8.0, 45.0)
 """How long a process is left alone before the next kill."""
 
 DEAD_S = (0.0, 4.0)
-STOP_PATIENCE_S = 60.0
+STOP_PATIENCE_S = 120.0
 
 
 class Processes:
