@@ -3,6 +3,7 @@
 torchrun --standalone --nproc-per-node 2 -m tests.pair FOLDER
 """
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from curation.errors import StaleLease
 from curation.store.files import FileStore
 from tests.unit import test_sequence
 from tests.unit.test_refurbish import noisy
 from tests.unit.test_trainer import CONFIG
 from trainer import loop
+from trainer.checkpoint import UNSAVED, Checkpoint, Checkpoints
 from trainer.config import TrainConfig
 from trainer.data import Table
 from trainer.processes import ALONE, Processes, joined
@@ -31,6 +34,7 @@ CASES = {
     "mixed and aided": replace(SMALL, mixup=0.5, read_channel=False, aux_weight=0.3),
     "cells": test_sequence.config("cells", epochs=1, n_threads=1),
 }
+RESUMED = "resumed"
 
 Ended = dict[str, NDArray[np.generic]]
 
@@ -45,16 +49,30 @@ def tables(folder: Path) -> Iterator[tuple[str, TrainConfig, Table]]:
             yield name, config, plain
 
 
-def fitted(made: Table, config: TrainConfig, processes: Processes = ALONE) -> Ended:
+def fitted(made: Table, config: TrainConfig, processes: Processes = ALONE, saved: Checkpoint = UNSAVED) -> Ended:
     """Weights, losses, predictions and memory of a fit."""
     judged = np.arange(N_TRAIN, len(made))
-    found = loop.fit(made, np.arange(N_TRAIN), judged, config=config, processes=processes)
+    found = loop.fit(made, np.arange(N_TRAIN), judged, config=config, processes=processes, saved=saved)
     weights = {name: value.numpy() for name, value in found.detector.state_dict().items()}
     weights["log_temperature"] = np.round(weights["log_temperature"], 3)  # searched for, to a hundredth
     category, violation = loop.predict(found.detector, made, judged, processes)
     state = found.objective.state()
     kept = {} if state is None else {"entries": state.entries, "p": np.zeros(0) if state.p is None else state.p}
     return {**weights, "losses": np.array(found.losses), "category": category, "violation": violation, **kept}
+
+
+def resumed(made: Table, config: TrainConfig, processes: Processes, folder: Path) -> Ended:
+    """The same of a fit that is stopped after its first epoch, in all processes, and gone on from what the first one kept."""
+    whole, asked = np.arange(N_TRAIN), iter((False, True))
+    with contextlib.suppress(StaleLease):
+        first = Checkpoints.of(folder, {}, 0.0, processes).fit("pair")
+        loop.fit(
+            made, whole, np.arange(N_TRAIN, len(made)), config=config, lost=lambda: next(asked), processes=processes, saved=first
+        )
+    run = Checkpoints.of(folder, {}, 0.0, processes)
+    found = fitted(made, config, processes, run.fit("pair"))
+    assert run.resumed == {"pair": 1}
+    return found
 
 
 def difference(ours: Ended, theirs: Ended) -> float:
@@ -71,6 +89,8 @@ def main() -> None:
         own = folder / str(processes.rank)
         for name, config, made in tables(own):
             np.savez(own / f"{name}.npz", **fitted(made, config, processes))
+            if name == "refurbish":
+                np.savez(own / f"{RESUMED}.npz", **resumed(made, config, processes, folder))
 
 
 if __name__ == "__main__":

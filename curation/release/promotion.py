@@ -85,7 +85,7 @@ def health_check(workspace: Workspace) -> Check:
     try:
         require_usable(workspace, live)
     except (IntegrityError, NotFoundError) as error:
-        return Check("live model", "failed", f"{error}; or: refurbish rollback")
+        return Check("live model", "failed", f"{error}; or: refurbish rollback --reason …")
     return Check("live model", "ok", f"{live} loads and answers made-up listings as where it was made")
 
 

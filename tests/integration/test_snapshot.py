@@ -5,15 +5,15 @@ import threading
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from curation.errors import InputError, IntegrityError, NotFoundError
 from curation.release import labels as label_pages
 from curation.release import snapshot
 from curation.store import labels
-from curation.store.tables import Category, CategoryAlias, LabelRow, SnapshotRow
+from curation.store.tables import Category, CategoryAlias, LabelHistory, LabelRow, SnapshotRow
 from curation.store.workspace import Workspace
-from curation.types import Question
+from curation.types import AnnotationsDeleted, Question
 from tests.release_world import PATHS, add_listings, vote
 
 
@@ -151,3 +151,19 @@ def test_no_listings_is_said(workspace: Workspace, now: datetime) -> None:
     with workspace.db.read() as session:
         assert session.query(SnapshotRow).count() == 0
     assert not list(workspace.files.root.iterdir())
+
+
+def test_what_a_run_used_stays_though_its_label_was_taken_back(filled: Workspace, now: datetime) -> None:
+    """The label is the seller's again and the next snapshot another one; the run's own still says who said what (fault 44)."""
+    used = snapshot.create(filled, now=now)
+    with filled.db.write() as session:
+        taken_back = AnnotationsDeleted("labelstudio:1", ("ad-00000-anna", "ad-00000-bert"))
+        labels.apply_event(session, taken_back, via="cli", now=now + timedelta(minutes=5))
+        changes = session.execute(select(LabelHistory.value, LabelHistory.source).where(LabelHistory.listing_id == 1)).all()
+    after = snapshot.create(filled, now=now + timedelta(minutes=6))
+    before, then = (snapshot.load(filled, one.sha256).iloc[0] for one in (used, after))
+    assert after.sha256 != used.sha256 and (then["category"], then["category_source"]) == (PATHS[0], "seller")
+    assert (before["category"], before["category_source"]) == (PATHS[2], "moderators")
+    assert {vote["annotator"] for vote in json.loads(before["category_evidence"])["votes"]} == {"anna", "bert"}
+    assert changes[0] == changes[-1] == (PATHS[0], "seller")
+    assert (PATHS[2], "moderators") in changes

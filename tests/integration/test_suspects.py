@@ -40,7 +40,7 @@ def test_a_wrong_category_comes_first_with_a_reason_a_moderator_reads(sqlite_wor
 
 
 def test_the_order_of_the_classes_is_no_matter(sqlite_workspace: Workspace) -> None:
-    """Classes go by their paths: permuted columns are the same probabilities."""
+    """Classes go by their paths: permuted columns are the same probabilities (fault 35)."""
     listings = review_world.catalog(sqlite_workspace)
     oos = review_world.confident(listings, {"r000": PATHS[3]})
     order = [2, 0, 3, 1]

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from curation.catalog.scorer import Scorer
 from curation.store.files import FileStore, write_atomic
 from tests import full_disk
+from tests.unit.test_scorer import CLASSES, POLICY, detector
+from tests.unit.test_trainer import SHAPE
+from trainer import onnx
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -44,3 +48,16 @@ def test_the_kernel_refuses_a_file_that_grows_too_large(tmp_path: Path) -> None:
     with full_disk.largest_file(1000), pytest.raises(OSError, match="too large"):
         write_atomic(tmp_path / "file", b"x" * 1001)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["weights", "model", "sidecar"])
+def test_a_model_is_exported_once_there_is_room(tmp_path: Path, name: str) -> None:
+    """A disk that is full from the first byte of any of its files: nothing half is left, and the next try is whole (fault 49)."""
+    files, about = FileStore(tmp_path), {"shape": SHAPE, "classes": CLASSES, "violations": POLICY, "report": {}}
+    nth = {"weights": 3, "model": 11, "sidecar": 19}[name]
+    with full_disk.failing(tmp_path, nth, stays_full=True), pytest.raises(OSError, match="No space left"):
+        onnx.export(detector(), files, **about)
+    assert not list(tmp_path.rglob(".part-*"))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == ["weights", "model", "sidecar"].index(name)
+    made = onnx.export(detector(), files, **about)
+    assert Scorer.load(files, made.onnx_sha256, made.sidecar_sha256).classes == CLASSES

@@ -78,6 +78,15 @@ def test_two_processes_end_as_one(cases: dict[str, tuple[Table, TrainConfig, pai
     assert pair.difference({key: alone[key] for key in told}, {key: first[key] for key in told}) < bar
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_go_on_from_what_the_first_one_kept(together: Path) -> None:
+    """Both end where two that never stopped ended, and with the same bits as each other (fault 47)."""
+    first, second = (dict(np.load(together / str(rank) / f"{pair.RESUMED}.npz")) for rank in range(2))
+    never = dict(np.load(together / "0" / "refurbish.npz"))
+    assert pair.difference(first, second) == 0 and pair.difference(first, never) == 0
+
+
 @pytest.mark.parametrize("name", [name for name in pair.CASES if name != "cells"])
 def test_halves_end_as_the_whole(
     cases: dict[str, tuple[Table, TrainConfig, pair.Ended]], short: Callable[[int], None], name: str
