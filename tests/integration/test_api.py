@@ -177,7 +177,7 @@ def test_a_wrong_field_is_named(light: FlaskClient, sqlite_workspace: Workspace,
 
 @pytest.mark.parametrize("name", ["bomb_2500_megapixels.png", "bomb_41_megapixels.png", "text.jpg", "truncated.jpg"])
 def test_a_photo_bomb_is_refused_before_it_is_decoded(light: FlaskClient, sqlite_workspace: Workspace, name: str) -> None:
-    """Millions of pixels in a few bytes, and files that are no photo."""
+    """Millions of pixels in a few bytes, and files that are no photo (fault 65)."""
     api_world.promote(sqlite_workspace)
     data = (Path(__file__).parents[1] / "corpus" / "reject" / "photos" / name).read_bytes()
     found = light.post("/api/v1/score", json={"title": "x", "photos": [{"base64": base64.b64encode(data).decode()}]})

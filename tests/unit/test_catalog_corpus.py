@@ -32,7 +32,7 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", files("reject/rows"), ids=name)
 def test_rejected_row_keeps_its_reason_and_itself(sqlite_workspace: Workspace, tmp_path: Path, path: Path) -> None:
-    """The good row is stored, the bad one lies in the rejects file with field, code, words and content."""
+    """The good row is stored, the bad one lies in the rejects file with field, code, words and content (fault 59)."""
     options = ingest.Options(rejects=tmp_path / "rejects.jsonl")
     summary = ingest.run(sqlite_workspace, path, options, now=NOW)
     [said] = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
@@ -44,7 +44,7 @@ def test_rejected_row_keeps_its_reason_and_itself(sqlite_workspace: Workspace, t
 
 @pytest.mark.parametrize("path", files("reject/files"), ids=name)
 def test_refused_file_says_why(path: Path) -> None:
-    """A file that is not a catalog at all is one error before anything is read."""
+    """A file that is not a catalog at all is one error before anything is read (fault 65)."""
     with pytest.raises(InputError) as caught, Table(path) as table:
         ingest.choose_map(table, None)
     assert str(caught.value).replace(str(path), "FILE") == MESSAGES[path.name]
@@ -52,7 +52,7 @@ def test_refused_file_says_why(path: Path) -> None:
 
 @pytest.mark.parametrize("path", files("reject/photos"), ids=name)
 def test_refused_photo_says_why(path: Path) -> None:
-    """Bytes that are no usable picture are a PhotoError with a code."""
+    """Bytes that are no usable picture are a PhotoError with a code (faults 51, 65)."""
     with pytest.raises(images.PhotoError) as caught:
         images.thumbnail(path.read_bytes(), path.name)
     assert f"{caught.value.code}: {caught.value}" == MESSAGES[path.name]
@@ -71,7 +71,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("path", files("accept/rows"), ids=name)
 def test_odd_but_sound_file_is_taken_over(sqlite_workspace: Workspace, tmp_path: Path, path: Path) -> None:
-    """Nothing is rejected, and the text is what a person would read."""
+    """Nothing is rejected, and the text is what a person would read (fault 59)."""
     summary = ingest.run(sqlite_workspace, path, ingest.Options(rejects=tmp_path / "rejects.jsonl"), now=NOW)
     [listing] = builders.all_listings(sqlite_workspace)
     wanted = ACCEPTED.get(path.name, ("Garden rake", "A rake", 5.0))
@@ -82,7 +82,7 @@ def test_odd_but_sound_file_is_taken_over(sqlite_workspace: Workspace, tmp_path:
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("path", files("accept/photos"), ids=name)
 def test_odd_but_sound_photo_becomes_a_plain_jpeg(path: Path) -> None:
-    """Whatever came in, an RGB JPEG without metadata or passengers comes out."""
+    """Whatever came in, an RGB JPEG without metadata or passengers comes out (fault 51)."""
     made = images.thumbnail(path.read_bytes())
     with Image.open(io.BytesIO(made.jpeg), formats=["JPEG"]) as image:
         assert image.mode == "RGB" and not image.getexif() and "comment" not in image.info
