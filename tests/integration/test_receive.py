@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from curation.errors import ConfigError
@@ -138,10 +139,14 @@ def test_no_spelling_of_the_address_redirects(light: FlaskClient, path: str) -> 
 
 
 def test_the_previous_secret_is_good_during_rotation(sqlite_workspace: Workspace) -> None:
-    """Both secrets are accepted while both are configured."""
-    with _serving(_with(sqlite_workspace, SECRET, previous="the-old-secret")) as client:
+    """Both secrets are accepted while both are configured, and the log says when the old one was used (fault 2)."""
+    with _serving(_with(sqlite_workspace, SECRET, previous="the-old-secret")) as client, capture_logs() as logged:
         answers = [_post(client, b"1", "the-old-secret"), _post(client, b"2", SECRET), _post(client, b"3", "older")]
     assert [answer.status_code for answer in answers] == [202, 202, 401]
+    assert [one["event"] for one in logged if one["log_level"] == "warning"] == [
+        "delivery with the previous secret; run: refurbish labelstudio setup"
+    ]
+    assert "the-old-secret" not in str(logged)
 
 
 def test_no_configured_secret_accepts_nothing(sqlite_workspace: Workspace) -> None:

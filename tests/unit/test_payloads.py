@@ -251,6 +251,17 @@ def test_hostile_bodies_are_refused_with_the_reason(body: bytes, message: str) -
         parse_bytes(body)
 
 
+@pytest.mark.timeout(40)
+def test_long_bodies_take_time_in_proportion() -> None:
+    """A key that comes twice among 100,000, or as many paths in one answer, are not compared each with each (fault 15)."""
+    keys = ",".join(f'"k{number}":1' for number in range(100_000))
+    with pytest.raises(PayloadError, match="'k99999' twice"):
+        parse_bytes(f'{{"action":"X",{keys},"k99999":2}}'.encode())
+    item = {"from_name": "category", "value": {"taxonomy": [["Home", f"x{number}"] for number in range(100_000)]}}
+    found = labels(parse_bytes(altered("annotation_created", result=[item, {**item, "value": {"taxonomy": [["a / " * 10**6]]}}])))
+    assert found[Question.CATEGORY].outcome is Outcome.CONTRADICTORY
+
+
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
