@@ -20,6 +20,9 @@ from webhooks import auth, receive, service
 TRAIN = "START_TRAINING"
 """What the button “Start training” in the project's settings sends."""
 
+MAX_TASKS = 100_000
+"""Asked about at once; each answer takes more room than the shortest task that a body can hold."""
+
 log = telemetry.logger("ml")
 blueprint = Blueprint("ml", __name__, url_prefix="/ml")
 
@@ -53,6 +56,8 @@ def predict() -> tuple[Response, int]:
     tasks = _parsed(body).get("tasks")
     if not isinstance(tasks, list):
         return jsonify(error="the body names no list of tasks"), 400
+    if len(tasks) > MAX_TASKS:
+        return jsonify(error=f"the body names {len(tasks):,} tasks, {MAX_TASKS:,} are answered at once; ask in parts"), 413
     return jsonify(results=list(predicting.answers(here.workspace, tasks, here.model.live()))), 200
 
 

@@ -2,11 +2,12 @@
 
 Rules: the EXIF orientation is applied and all metadata dropped; transparency becomes white; of an
 animated or multi-picture file the first picture is taken; a file of more than 32 MiB, of more
-than 40 megapixels, or with a side under 8 px is refused before it is decoded.
+than 40 megapixels, with a side under 8 px, or that paints itself over without end is refused before it is decoded.
 """
 
 import io
 import os
+import re
 import stat
 import warnings
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ MAX_SIDE_PX = 320
 MIN_SIDE_PX = 8
 MAX_PIXELS = 40_000_000
 MAX_FILE_BYTES = 32 << 20
+MAX_SCANS = 100
+"""Passes of a progressive JPEG; encoders make ten. Each costs the time of a decoding, and sixty bytes are enough for one."""
+
+MAX_SEGMENTS = 10_000
+MARKER = re.compile(rb"\xff[\x01\xc0-\xcf\xd9-\xfe]")
+END, SCAN = 0xD9, 0xDA
 MAX_NAME_CHARS = 255
 QUALITY = 85
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -115,6 +122,9 @@ def thumbnail(data: bytes, name: str = "photo") -> Thumbnail:
 def _thumbnail(data: bytes, name: str) -> Thumbnail:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         width, height = image.size
+        if image.format == "JPEG" and n_scans(data) > MAX_SCANS:
+            words = f"photo {shorten(name)} paints itself over more than {MAX_SCANS} times; save it anew"
+            raise PhotoError("too_many_scans", words)
         if width * height > MAX_PIXELS:
             size = f"{width:,} x {height:,} pixels"
             raise PhotoError("too_large", f"photo {shorten(name)} has {size}, {MAX_PIXELS / 1e6:.0f} megapixels are allowed")
@@ -123,12 +133,24 @@ def _thumbnail(data: bytes, name: str) -> Thumbnail:
         share = min(1.0, MAX_SIDE_PX / max(width, height))
         image.draft(None, (max(1, int(width * share)), max(1, int(height * share))))  # JPEG: decode at 1/2, 1/4 or 1/8 right away
         exif = image.info.get("exif")
-        full = image if image.mode in SCALABLE else _rgb(image)
+        full = image if image.mode in SCALABLE else image.convert("I") if image.mode.startswith("I") else _rgb(image)
         full.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.BICUBIC, reducing_gap=2.0)
         small = _upright(_rgb(full), exif)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=QUALITY)
     return Thumbnail(out.getvalue(), *small.size, dhash(small))
+
+
+def n_scans(data: bytes) -> int:
+    """How often a JPEG paints over its picture; one more than allowed as soon as it is too often, or has too many segments."""
+    at, n = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, at)
+        if found is None or data[found.start() + 1] == END or n > MAX_SCANS:
+            return n
+        n += data[found.start() + 1] == SCAN
+        at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    return MAX_SCANS + 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:

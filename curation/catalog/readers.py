@@ -135,9 +135,9 @@ def _open(path: Path, fmt: str) -> BinaryIO:
     if not fmt:
         raise InputError(f"file {path} has an ending that is not known; say --format csv, jsonl or parquet")
     try:
-        file = path.open("rb")
-        if not path.is_file():
+        if path.exists() and not path.is_file():  # first: opening a pipe that nobody writes to would wait for ever
             raise OSError("it is not a regular file")
+        file = path.open("rb")
     except OSError as error:
         raise InputError(f"file {path} cannot be read: {error.strerror or error}") from error
     start = file.read(4)

@@ -19,6 +19,15 @@ HERE = Path(__file__).parent
 HEADER = "id,title,description,price,currency,category,flags,listed_at,brand\n"
 GOOD = "ok,Garden rake,A rake,5,GBP,Home / Garden,,2026-01-02,Oak\n"
 
+
+def _zipped(data: bytes) -> bytes:
+    """An archive of one file, which compresses well."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(zipfile.ZipInfo("listings.csv"), data, zipfile.ZIP_DEFLATED)
+    return archive.getvalue()
+
+
 REJECTED_ROWS: dict[str, str | bytes] = {
     "open_quote.csv": HEADER + 'a,"Broken rake,x,1,GBP,Home,,,\n' + GOOD,
     "text_after_quote.csv": HEADER + 'a,"19" screen",x,1,GBP,Home,,,\n' + GOOD,
@@ -36,6 +45,7 @@ REJECTED_ROWS: dict[str, str | bytes] = {
     "missing_title.csv": HEADER + "a,,x,1,GBP,Home,,,\n" + GOOD,
     "invisible_title.csv": HEADER + "a,\u200b\u202e\ufeff ,x,1,GBP,Home,,,\n" + GOOD,
     "long_title.csv": HEADER + f"a,{'x' * 1001},x,1,GBP,Home,,,\n" + GOOD,
+    "emoji_title.csv": HEADER + "a," + "\U0001f600" * 1001 + ",x,1,GBP,Home,,,\n" + GOOD,
     "duplicate_ref.csv": HEADER + GOOD + GOOD,
     "unknown_flag.csv": HEADER + "ok,Rake,x,1,GBP,Home,witchcraft,,\n",
     "bad_time.csv": HEADER + "ok,Rake,x,1,GBP,Home,,02/01/2026,\n",
@@ -55,6 +65,7 @@ REJECTED_ROWS: dict[str, str | bytes] = {
 REFUSED_FILES: dict[str, str | bytes] = {
     "utf16.csv": (HEADER + GOOD).encode("utf-16"),
     "gzip.csv": gzip.compress((HEADER + GOOD).encode(), mtime=0),
+    "zip_bomb.csv": _zipped(bytes(8 << 20)),
     "empty.csv": "",
     "column_twice.csv": "id,title,title\na,b,c\n",
     "no_title.csv": "id,price\na,1\n",
@@ -122,7 +133,11 @@ def photos() -> tuple[dict[str, bytes], dict[str, bytes]]:
         "png_named_jpg.jpg": builders.encoded(small, "PNG"),
         "very_wide.jpg": builders.encoded(small.resize((4_000, 8))),
     }
+    progressive = builders.encoded(small, progressive=True)
+    last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     refused = {
+        "painted_over_200_times.jpg": progressive[:-2] + 200 * last_scan + progressive[-2:],
+        "20000_comments.jpg": jpeg[:2] + 20_000 * b"\xff\xfe\0\2" + jpeg[2:],
         "truncated.jpg": jpeg[: len(jpeg) * 2 // 3],
         "head_only.jpg": jpeg[:3],
         "text.jpg": b"not a picture at all\n",

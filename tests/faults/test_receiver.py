@@ -283,7 +283,7 @@ def test_sigterm_finishes_what_was_begun(tmp_path: Path) -> None:
 
 
 def test_bytes_on_the_wire(tmp_path: Path) -> None:
-    """Over real HTTP: chunked in full is stored, chunked or announced and broken off is not, wrong secret is not."""
+    """Over real HTTP: chunked in full is stored, chunked or announced and broken off is not, wrong secret is not (fault 13)."""
     url = f"sqlite:///{tmp_path / 'refurbish.db'}"
     head = b"POST /hooks/labelstudio HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Refurbish-Secret: %s\r\n"
     good, bad = head % SERVED_SECRET.encode(), head % b"wrong"
@@ -302,7 +302,7 @@ def test_bytes_on_the_wire(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_senders_that_stall_do_not_hold_the_service(tmp_path: Path) -> None:
-    """More stalled senders than threads; they are dropped and an honest delivery gets through."""
+    """More stalled senders than threads; they are dropped and an honest delivery gets through (fault 13)."""
     url = f"sqlite:///{tmp_path / 'refurbish.db'}"
     stalled = b"POST /hooks/labelstudio HTTP/1.1\r\nHost: x\r\nX-Refurbish-Secret: " + SERVED_SECRET.encode()
     with served(tmp_path, url, arguments=("--threads", "4")) as running:

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
+from curation.catalog import images
 from curation.store import tokens
 from curation.store.people import Role
 from curation.store.service_tables import ExportRow
@@ -182,6 +185,47 @@ def test_a_photo_bomb_is_refused_before_it_is_decoded(light: FlaskClient, sqlite
     data = (Path(__file__).parents[1] / "corpus" / "reject" / "photos" / name).read_bytes()
     found = light.post("/api/v1/score", json={"title": "x", "photos": [{"base64": base64.b64encode(data).decode()}]})
     assert found.status_code == 400 and "photos.0.base64" in errors(found)
+
+
+def test_few_photos_are_decoded_at_a_time(
+    light: FlaskClient, sqlite_workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many threads score, so that photos which unfold to hundreds of megabytes cannot fill the memory (fault 65)."""
+    api_world.promote(sqlite_workspace)
+    real, running, most = images.thumbnail, [0], [0]
+    lock = threading.Lock()
+
+    def watched(data: bytes, name: str) -> images.Thumbnail:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        try:
+            return real(data, name)
+        finally:
+            with lock:
+                running[0] -= 1
+
+    monkeypatch.setattr(images, "thumbnail", watched)
+    photo = base64.b64encode(builders.encoded(builders.picture(size=(900, 900)))).decode()
+    asked, headers = (
+        {"title": "x", "photos": [{"base64": photo}] * 4},
+        {"Authorization": light.environ_base["HTTP_AUTHORIZATION"]},
+    )
+
+    def score(_: int) -> int:
+        return light.application.test_client().post("/api/v1/score", json=asked, headers=headers).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(score, range(16))) == {200}
+    assert most[0] == 2
+
+
+@pytest.mark.parametrize("levels", [3, 90, 110, 700, 850, 900, 930, 960, 990])
+def test_values_nested_in_one_another(light: FlaskClient, sqlite_workspace: Workspace, levels: int) -> None:
+    """As deep as the parser just takes, and deeper: 400, never an error of ours (fault 15)."""
+    api_world.promote(sqlite_workspace)
+    body = b'{"title": "x", "attributes": {"a": ' + b"[" * levels + b"]" * levels + b"}}"
+    assert light.post("/api/v1/score", data=body, content_type="application/json").status_code == 400
 
 
 # Bad bodies and arguments

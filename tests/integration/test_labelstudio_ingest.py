@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_same_change_from_two_hooks_counts_once(workspace: Workspace) -> None:
     with workspace.db.read() as session:
         values = session.execute(select(LabelHistory.value).where(LabelHistory.source == "moderators")).scalars().all()
     assert len(values) == 2
+
+
+def test_a_delivery_sent_again_after_a_month_changes_nothing(workspace: Workspace) -> None:
+    """Whoever recorded it and sends it again, word for word or otherwise, cannot bring an old answer back (fault 8)."""
+    catalog(workspace)
+    old, new = body("annotation_created"), body("annotation_updated")
+    deliver(workspace, old, new)
+    before = builders.label(workspace, "L-1001")
+    month = NOW + timedelta(days=31)
+    with workspace.db.write() as session:
+        assert inbox.receive_each(session, [Delivery("labelstudio", old, month)]) == [False]
+        assert inbox.receive_each(session, [Delivery("labelstudio", b" " + old, month)]) == [True]
+    Worker(workspace, ["ingest"]).run(until_idle=True)
+    assert builders.label(workspace, "L-1001") == before == ("Home / Decor", "moderators")
+    assert states(workspace)[-1] == ("applied", "duplicate 2, task 1")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

@@ -202,7 +202,7 @@ def test_a_bare_listing_has_a_page(client: FlaskClient, workspace: Workspace) ->
 
 
 def test_hostile_text_is_inert_and_shortened(client: FlaskClient, workspace: Workspace) -> None:
-    """In every field that a seller, moderator or reporter fills; a megabyte of title is cut."""
+    """In every field that a seller, moderator or reporter fills; a megabyte of title is cut (fault 59)."""
     builders.add(
         workspace,
         builders.record(

@@ -20,7 +20,7 @@ from tests.builders import add, all_listings, photo, record
 from tests.conftest import NOW
 from tests.integration.test_embed import released
 from tests.unit.test_scorer import CLASSES
-from webhooks import service
+from webhooks import ml, service
 from webhooks.model import Model
 
 SECRET = "s3cret-" + "x" * 32
@@ -216,3 +216,11 @@ def test_a_body_beyond_the_limit_is_refused(app: Flask) -> None:
     told = {"CONTENT_LENGTH": str(limit + 1)}
     answer = app.test_client().post("/ml/predict", data=b"{}", headers=AUTH, environ_overrides=told)
     assert answer.status_code == 413
+
+
+def test_tasks_beyond_count_are_refused(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of many short tasks would be answered by hundreds of times its size in memory (fault 13)."""
+    assert len(ask(client, *[0] * 7)) == 7
+    monkeypatch.setattr(ml, "MAX_TASKS", 6)
+    answer = client.post("/ml/predict", json={"tasks": [0] * 7}, headers=AUTH)
+    assert answer.status_code == 413 and "7 tasks, 6 are answered at once" in answer.text

@@ -10,6 +10,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 from werkzeug.test import TestResponse
 
 from curation.errors import ConfigError
@@ -99,7 +100,7 @@ def test_the_same_delivery_is_stored_once(client: FlaskClient, workspace: Worksp
 def test_without_the_secret_nothing_is_stored(
     light: FlaskClient, sqlite_workspace: Workspace, headers: Mapping[str, str]
 ) -> None:
-    """401 with a generic body, whatever is wrong with the secret; the refusal is counted."""
+    """401 with a generic body, whatever is wrong with the secret; the refusal is counted (fault 1)."""
     answer = light.post(HOOK, data=b'{"action": "X"}', headers=headers)
     assert (answer.status_code, answer.json) == (401, {"error": "unauthorized"})
     assert _stored(sqlite_workspace) == [] and _n_jobs(sqlite_workspace) == 0
@@ -107,7 +108,7 @@ def test_without_the_secret_nothing_is_stored(
 
 
 def test_authentic_bodies_that_nobody_can_read_are_kept(client: FlaskClient, workspace: Workspace) -> None:
-    """A refusal would lose them for good: 202, and stored byte for byte."""
+    """A refusal would lose them for good: 202, and stored byte for byte (fault 14)."""
     answers = {name: client.post(HOOK, data=body, headers=GOOD).status_code for name, body in UNREADABLE.items()}
     assert answers == dict.fromkeys(UNREADABLE, 202)
     assert dict(zip(UNREADABLE, _stored(workspace), strict=True)) == UNREADABLE
@@ -125,7 +126,7 @@ def test_authentic_bodies_that_nobody_can_read_are_kept(client: FlaskClient, wor
     ],
 )
 def test_any_content_type_is_taken(light: FlaskClient, sqlite_workspace: Workspace, kind: str) -> None:
-    """A header set on the hook may override the content type; the body is what counts."""
+    """A header set on the hook may override the content type; the body is what counts (fault 14)."""
     body = b"--x\r\na=1&b=2\r\n--x--"
     assert light.post(HOOK, data=body, headers={**GOOD, "Content-Type": kind}).status_code == 202
     assert _stored(sqlite_workspace) == [body]
@@ -138,10 +139,14 @@ def test_no_spelling_of_the_address_redirects(light: FlaskClient, path: str) -> 
 
 
 def test_the_previous_secret_is_good_during_rotation(sqlite_workspace: Workspace) -> None:
-    """Both secrets are accepted while both are configured."""
-    with _serving(_with(sqlite_workspace, SECRET, previous="the-old-secret")) as client:
+    """Both secrets are accepted while both are configured, and the log says when the old one was used (fault 2)."""
+    with _serving(_with(sqlite_workspace, SECRET, previous="the-old-secret")) as client, capture_logs() as logged:
         answers = [_post(client, b"1", "the-old-secret"), _post(client, b"2", SECRET), _post(client, b"3", "older")]
     assert [answer.status_code for answer in answers] == [202, 202, 401]
+    assert [one["event"] for one in logged if one["log_level"] == "warning"] == [
+        "delivery with the previous secret; run: refurbish labelstudio setup"
+    ]
+    assert "the-old-secret" not in str(logged)
 
 
 def test_no_configured_secret_accepts_nothing(sqlite_workspace: Workspace) -> None:
@@ -171,7 +176,7 @@ def test_project_tokens_are_not_stored(client: FlaskClient, workspace: Workspace
 def test_the_size_limit_holds_to_the_byte(
     light: FlaskClient, sqlite_workspace: Workspace, is_chunked: bool, n_extra: int, status: int
 ) -> None:
-    """The limit itself passes, one byte more is 413 and nothing is stored, however the length is announced."""
+    """The limit itself passes, one byte more is 413 and nothing is stored, however the length is announced (fault 13)."""
     body = b"x" * (sqlite_workspace.settings.webhook_limit_bytes + n_extra)
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     if is_chunked:
@@ -183,7 +188,7 @@ def test_the_size_limit_holds_to_the_byte(
 
 
 def test_a_body_that_breaks_off_is_not_stored(light: FlaskClient, sqlite_workspace: Workspace) -> None:
-    """Half a delivery is no delivery."""
+    """Half a delivery is no delivery (fault 13)."""
     answer = light.post(HOOK, data=b'{"half', headers=GOOD, environ_overrides={"CONTENT_LENGTH": "100"})
     assert answer.status_code == 400 and _stored(sqlite_workspace) == []
 

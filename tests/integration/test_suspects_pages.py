@@ -229,7 +229,7 @@ def _token(text: str) -> str:
 
 
 def test_hostile_listings_are_inert_and_short(client: FlaskClient, workspace: Workspace) -> None:
-    """Markup, tricks of writing, a megabyte of title, no photo, no category: cards all the same, and a small page."""
+    """Markup, tricks of writing, a megabyte of title, no photo, no category: cards all the same, and a small page (fault 59)."""
     builders.add(
         workspace,
         builders.record("r0", title=EVIL, seller_ref=EVIL[:200], category=f"Home / {EVIL}"),

@@ -111,7 +111,7 @@ def test_an_open_quote_costs_one_line(tmp_path: Path, good: int, data: str) -> N
 @given(data=st.binary(max_size=300), cut=st.integers(0, 400), at=st.integers(0, 400), byte=st.integers(0, 255))
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP"])
 def test_any_bytes_are_a_photo_or_a_photo_error(fmt: str, data: bytes, cut: int, at: int, byte: int) -> None:
-    """Cut, changed and extended pictures are decoded or refused, never anything else."""
+    """Cut, changed and extended pictures are decoded or refused, never anything else (fault 51)."""
     whole = builders.encoded(builders.picture(size=(24, 16)), fmt)
     changed = bytearray(whole[:cut] if cut < 300 else whole + data)
     if at < len(changed):

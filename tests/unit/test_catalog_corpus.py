@@ -32,7 +32,7 @@ def name(path: Path) -> str:
 
 @pytest.mark.parametrize("path", files("reject/rows"), ids=name)
 def test_rejected_row_keeps_its_reason_and_itself(sqlite_workspace: Workspace, tmp_path: Path, path: Path) -> None:
-    """The good row is stored, the bad one lies in the rejects file with field, code, words and content."""
+    """The good row is stored, the bad one lies in the rejects file with field, code, words and content (fault 59)."""
     options = ingest.Options(rejects=tmp_path / "rejects.jsonl")
     summary = ingest.run(sqlite_workspace, path, options, now=NOW)
     [said] = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
@@ -44,7 +44,7 @@ def test_rejected_row_keeps_its_reason_and_itself(sqlite_workspace: Workspace, t
 
 @pytest.mark.parametrize("path", files("reject/files"), ids=name)
 def test_refused_file_says_why(path: Path) -> None:
-    """A file that is not a catalog at all is one error before anything is read."""
+    """A file that is not a catalog at all is one error before anything is read (fault 65)."""
     with pytest.raises(InputError) as caught, Table(path) as table:
         ingest.choose_map(table, None)
     assert str(caught.value).replace(str(path), "FILE") == MESSAGES[path.name]
@@ -71,7 +71,7 @@ ACCEPTED = {
 
 @pytest.mark.parametrize("path", files("accept/rows"), ids=name)
 def test_odd_but_sound_file_is_taken_over(sqlite_workspace: Workspace, tmp_path: Path, path: Path) -> None:
-    """Nothing is rejected, and the text is what a person would read."""
+    """Nothing is rejected, and the text is what a person would read (fault 59)."""
     summary = ingest.run(sqlite_workspace, path, ingest.Options(rejects=tmp_path / "rejects.jsonl"), now=NOW)
     [listing] = builders.all_listings(sqlite_workspace)
     wanted = ACCEPTED.get(path.name, ("Garden rake", "A rake", 5.0))

@@ -136,7 +136,7 @@ def test_tasks_without_a_listing_of_ours_are_left_alone() -> None:
     ("name", "note"), [("project_updated", "project settings changed"), ("label_link_created", "unknown action")]
 )
 def test_other_actions_change_nothing(name: str, note: str) -> None:
-    """Known but irrelevant, or unknown: no events, and the note says why."""
+    """Known but irrelevant, or unknown: no events, and the note says why (fault 16)."""
     found = parse(name)
     assert (found.events, found.wants_reconcile) == ((), False)
     assert note in found.note
@@ -202,7 +202,7 @@ def test_api_task_lists_skips_and_people_as_objects() -> None:
     ],
 )
 def test_missing_or_wrong_fields_are_named(changes: dict[str, Any], message: str) -> None:
-    """A body that lacks what it must have is refused, with the field's name and value."""
+    """A body that lacks what it must have is refused, with the field's name and value (fault 16)."""
     with pytest.raises(PayloadError, match=message.replace("(", r"\(")):
         parse_bytes(altered("annotation_created", **changes))
 
@@ -246,9 +246,20 @@ def test_note_with_a_lone_surrogate_is_refused() -> None:
     ],
 )
 def test_hostile_bodies_are_refused_with_the_reason(body: bytes, message: str) -> None:
-    """What is not strict JSON of the known shape is refused in one sentence."""
+    """What is not strict JSON of the known shape is refused in one sentence (faults 15, 16)."""
     with pytest.raises(PayloadError, match=message):
         parse_bytes(body)
+
+
+@pytest.mark.timeout(40)
+def test_long_bodies_take_time_in_proportion() -> None:
+    """A key that comes twice among 100,000, or as many paths in one answer, are not compared each with each (fault 15)."""
+    keys = ",".join(f'"k{number}":1' for number in range(100_000))
+    with pytest.raises(PayloadError, match="'k99999' twice"):
+        parse_bytes(f'{{"action":"X",{keys},"k99999":2}}'.encode())
+    item = {"from_name": "category", "value": {"taxonomy": [["Home", f"x{number}"] for number in range(100_000)]}}
+    found = labels(parse_bytes(altered("annotation_created", result=[item, {**item, "value": {"taxonomy": [["a / " * 10**6]]}}])))
+    assert found[Question.CATEGORY].outcome is Outcome.CONTRADICTORY
 
 
 JSON_VALUES = st.recursive(
@@ -265,7 +276,7 @@ JSON_VALUES = st.recursive(
     value=JSON_VALUES,
 )
 def test_any_field_may_hold_anything(field: str, value: Any) -> None:
-    """Whatever a field holds, the body is read or refused; a label is never invented."""
+    """Whatever a field holds, the body is read or refused; a label is never invented (fault 16)."""
     try:
         found = parse_bytes(altered("annotation_skipped_with_prefill", **{field: value}))
     except PayloadError:

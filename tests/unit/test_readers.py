@@ -1,8 +1,10 @@
 """Catalog files read row by row."""
 
+import os
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -97,7 +99,7 @@ def test_damaged_parquet_page_keeps_the_rows_before_it(tmp_path: Path) -> None:
 
 
 def test_parquet_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A column that compresses like nothing a seller writes is not read."""
+    """A column that compresses like nothing a seller writes is not read (fault 65)."""
     monkeypatch.setattr(parquet, "MIN_RATIO_BYTES", 1 << 20)
     table = pa.table({"id": ["x" * 200_000] * 100})
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd", use_dictionary=False)
@@ -105,8 +107,47 @@ def test_parquet_bomb_is_refused_before_it_unfolds(tmp_path: Path, monkeypatch: 
         Table(tmp_path / "a.parquet")
 
 
+def test_parquet_text_kept_once_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    """A file of some kilobytes whose every row points to one long text is not read into gigabytes (fault 65)."""
+    title = pa.DictionaryArray.from_arrays(pa.array(np.zeros(1_000, np.int32)), pa.array(["x" * (1 << 20)]))
+    ids = [str(number) for number in range(1_000)]
+    pq.write_table(pa.table({"id": ids, "title": title}), tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 50_000
+    [found] = read(tmp_path / "a.parquet")
+    assert isinstance(found, Broken) and "256 rows unfold to 268,43" in found.reason
+
+
+def test_parquet_list_without_end_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    """A run of equal values takes a kilobyte in the file and would take gigabytes in memory (fault 65)."""
+    n = parquet.MAX_LISTED + 2
+    names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int8)), pa.array(["a.jpg"]))
+    photos = pa.ListArray.from_arrays(pa.array([0, n], pa.int32()), names)
+    pq.write_table(pa.table({"id": ["a"], "title": ["t"], "photos": photos}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 50_000
+    with pytest.raises(InputError, match="has 10,000,002 values in 1 rows; a catalog has no such lists"):
+        Table(tmp_path / "a.parquet")
+
+
+def test_parquet_of_many_kinds_is_read_as_before(tmp_path: Path) -> None:
+    """Texts alone, in lists and in objects, and all that is no text, come out as they were written."""
+    rows = [
+        {"id": f"r{n}", "photos": [f"{n}.jpg", "b.jpg"], "size": {"eu": "M", "cm": n}, "price": n / 2, "old": n % 2 == 0}
+        for n in range(600)
+    ]
+    pq.write_table(pa.Table.from_pylist([*rows, {"id": None, "photos": None, "size": None}]), tmp_path / "a.parquet")
+    found = [row.values for row in read(tmp_path / "a.parquet") if isinstance(row, Row)]
+    assert found[:-1] == rows and set(found[-1].values()) == {None}
+
+
+def test_a_pipe_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    """Nobody writes to it, so whoever opened it would wait for ever."""
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="not a regular file"):
+        Table(tmp_path / "a.csv")
+
+
 def test_parquet_row_group_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader would have to hold at once has a limit, with advice."""
+    """What a reader would have to hold at once has a limit, with advice (fault 65)."""
     monkeypatch.setattr(parquet, "MAX_GROUP_BYTES", 1_000)
     pq.write_table(pa.table({"id": [f"{i}" for i in range(10_000)]}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="write it with smaller row groups"):

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
+from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from webhooks.api.models import GivenPhoto, ScoreRequest
 from webhooks.model import Live
 
 SCORE_LIMIT_BYTES = 16 * 1024 * 1024
+DECODING = BoundedSemaphore(2)
+"""Photos that are decoded at a time: a small file may unfold to hundreds of megabytes, and there are many threads."""
 
 
 class Shown(FileStore):
@@ -128,7 +131,9 @@ def _photos(given: list[GivenPhoto]) -> tuple[tuple[Photo, ...], dict[str, bytes
 
 def _thumbnail(text: str, field: str) -> images.Thumbnail:
     try:
-        return images.thumbnail(base64.b64decode(text, validate=True), field)
+        data = base64.b64decode(text, validate=True)
+        with DECODING:
+            return images.thumbnail(data, field)
     except (binascii.Error, ValueError):
         raise RowError(field, "the photo is not base64; encode its bytes as RFC 4648 says, without line breaks") from None
     except PhotoError as error:
