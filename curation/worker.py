@@ -159,7 +159,6 @@ class Worker:
         self._last_housekeeping_s = time.monotonic()
         with self.workspace.db.write() as session:
             now = self.workspace.db.now(session)
-            jobs.shorten_leases(session, now=now, lease_s=self.workspace.settings.lease_s)
             jobs.bury_lost(session, now=now)
             jobs.prune(session, before=now - PRUNE_AFTER)
         schedule(self.workspace)

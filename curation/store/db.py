@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import DateTime, Dialect, Engine, Text, TypeDecorator, create_engine, event, text
 from sqlalchemy.exc import DatabaseError as UnusableFile
-from sqlalchemy.exc import InternalError, OperationalError, StatementError
+from sqlalchemy.exc import DBAPIError, InternalError, OperationalError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -177,12 +177,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (StatementError, PoolTimeout) as error:
-        orig = error.orig if isinstance(error, StatementError) else None
-        if isinstance(orig, InputError):
-            raise orig from None
+        if isinstance(error, StatementError) and isinstance(error.orig, InputError):
+            raise error.orig from None
         if not isinstance(error, (*AWAY, PoolTimeout)) and type(error) is not UnusableFile:
             raise
-        words = "all connections are in use" if orig is None else str(orig)
+        words = str(error.orig) if isinstance(error, DBAPIError) else "all connections are in use"
         raise DatabaseError(f"the database did not answer: {shorten(words, 200)}; nothing was changed, try again") from error
 
 

@@ -24,9 +24,6 @@ PENDING = JobRow.state.in_(("todo", "doing"))
 BACKOFF_S = (2.0, 10.0, 60.0, 300.0, 1800.0)
 """Seconds before the next attempt after the 1st, 2nd, … failure; the last one repeats."""
 
-FAR = 10
-"""A lease that ends so many leases ahead was not given by the present clock, whatever another worker's settings are."""
-
 PRIORITIES: Mapping[str, int] = {"ingest": 10, "consensus": 20, "reconcile": 30, "push": 40, "retrain": 60}
 
 
@@ -109,12 +106,9 @@ def _literal(where: Any) -> Any:
 
 
 def claim(session: Session, *, worker: str, now: datetime, lease_s: float, kinds: Collection[str] | None = None) -> Job | None:
-    """Take the next due job, or one whose lease ran out. None if there is nothing to do.
-
-    A job that was asked for after `now` is due: the clock went back, and by how much nobody knows.
-    """
+    """Take the next due job, or one whose lease ran out. None if there is nothing to do."""
     due = or_(
-        and_(JobRow.state == "todo", or_(JobRow.run_after <= now, JobRow.created_at > now)),
+        and_(JobRow.state == "todo", JobRow.run_after <= now),
         and_(JobRow.state == "doing", JobRow.lease_until < now),
     )
     query = select(JobRow.id).where(due, JobRow.attempt < JobRow.max_attempts)
@@ -167,12 +161,6 @@ def bury_lost(session: Session, *, now: datetime) -> int:
     lost = and_(JobRow.state == "doing", JobRow.lease_until < now, JobRow.attempt >= JobRow.max_attempts)
     values = {"state": "dead", "error": "the worker died in the last attempt", "finished_at": now, "lease_until": None}
     return _count(session.execute(update(JobRow).where(lost).values(**values)))
-
-
-def shorten_leases(session: Session, *, now: datetime, lease_s: float) -> int:
-    """Let leases that end far in the future end soon: the clock went back. A worker that lives renews its own in time."""
-    far = and_(JobRow.state == "doing", JobRow.lease_until > now + timedelta(seconds=FAR * lease_s))
-    return _count(session.execute(update(JobRow).where(far).values(lease_until=now + timedelta(seconds=lease_s))))
 
 
 def revive(session: Session, job_id: int, *, now: datetime) -> bool:

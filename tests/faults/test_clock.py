@@ -15,9 +15,8 @@ from curation.labelstudio import payloads
 from curation.release import snapshot, trends
 from curation.store import jobs
 from curation.store.db import Database
-from curation.store.tables import JobRow, State
+from curation.store.tables import State
 from curation.store.workspace import Workspace, set_state, utc_now
-from curation.worker import Worker
 from tests import builders
 from tests.conftest import NOW
 from tests.faults.test_erasure import said
@@ -39,46 +38,12 @@ def asked(workspace: Workspace, key: str = "k") -> None:
 # Jumps
 
 
-def test_a_clock_that_goes_back_holds_up_no_job(workspace: Workspace) -> None:
-    """What was asked for an hour ahead of the corrected clock is due at once (fault 19)."""
-    asked(workspace)
-    assert claimed(workspace, NOW - HOUR) is not None
-
-
 def test_a_delay_is_kept_on_a_steady_clock(workspace: Workspace) -> None:
     """A job that shall wait does, from the first moment on (fault 19)."""
     with workspace.db.write() as session:
         jobs.enqueue(session, "push", {}, key="k", now=NOW, delay_s=5)
     assert claimed(workspace, NOW) is None and claimed(workspace, NOW + timedelta(seconds=4)) is None
     assert claimed(workspace, NOW + timedelta(seconds=5)) is not None
-
-
-def test_a_clock_that_goes_back_lets_leases_end(workspace: Workspace) -> None:
-    """A worker died before the jump: its job is free one lease after the next look, not an hour later (fault 19)."""
-    asked(workspace)
-    lost, back = claimed(workspace, NOW), NOW - HOUR
-    assert lost is not None
-    with workspace.db.write() as session:
-        assert jobs.shorten_leases(session, now=back, lease_s=LEASE_S) == 1
-        assert jobs.shorten_leases(session, now=back, lease_s=LEASE_S) == 0
-    assert claimed(workspace, back + timedelta(seconds=LEASE_S)) is None
-    again = claimed(workspace, back + timedelta(seconds=LEASE_S + 1))
-    assert again is not None and again.attempt == 2
-    with workspace.db.write() as session, pytest.raises(StaleLease):
-        jobs.finish(session, lost, now=back)
-
-
-def test_a_worker_that_lives_keeps_its_job_over_the_jump(workspace: Workspace) -> None:
-    """Its next heartbeat renews the shortened lease, and its effect counts once (fault 19)."""
-    asked(workspace)
-    job, back = claimed(workspace, NOW), NOW - HOUR
-    assert job is not None
-    with workspace.db.write() as session:
-        jobs.shorten_leases(session, now=back, lease_s=LEASE_S)
-        jobs.heartbeat(session, job, now=back + timedelta(seconds=20), lease_s=LEASE_S)
-    assert claimed(workspace, back + timedelta(seconds=70)) is None
-    with workspace.db.write() as session:
-        jobs.finish(session, job, now=back + timedelta(seconds=75))
 
 
 def test_a_clock_that_goes_forward_gives_a_job_to_one(workspace: Workspace) -> None:
@@ -90,19 +55,6 @@ def test_a_clock_that_goes_forward_gives_a_job_to_one(workspace: Workspace) -> N
         jobs.finish(session, first, now=NOW + HOUR)
     with workspace.db.write() as session:
         jobs.finish(session, second, now=NOW + HOUR)
-
-
-def test_a_worker_shortens_leases_by_itself(workspace: Workspace) -> None:
-    """As it keeps house (fault 19)."""
-    asked(workspace)
-    with workspace.db.write() as session:
-        now = workspace.db.now(session)
-        session.execute(text("UPDATE job SET state = 'doing', attempt = 1"))
-        session.execute(JobRow.__table__.update().values(lease_until=now + 2 * HOUR, created_at=now - HOUR))  # type: ignore[attr-defined]
-    Worker(workspace, ["ingest"]).run(until_idle=True)
-    with workspace.db.read() as session:
-        until = session.execute(select(JobRow.lease_until)).scalar_one()
-        assert until is not None and until <= workspace.db.now(session) + timedelta(seconds=workspace.settings.lease_s)
 
 
 # Time zones
