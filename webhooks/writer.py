@@ -20,6 +20,9 @@ from curation.store.db import Database
 BATCH_LIMIT = 128
 BATCH_BYTES = 16 * 1024 * 1024
 QUEUE_LIMIT = 1024
+PATIENCE = 3
+"""How many times as long a commit that has begun is waited for; a busy machine ends it later than it should."""
+
 
 log = telemetry.logger("writer")
 
@@ -53,8 +56,8 @@ class BatchWriter:
         """Store one delivery and its job durably; True if it was new, False if it was there.
 
         Raises DatabaseError if its commit had not begun within `wait_s`: then it is not stored. One
-        that has begun is waited for as long again, since the database's own limit on locks ends it;
-        only if even that passes, it is not known. Sending it again is harmless in any case.
+        that has begun is waited for up to three times as long, since the database's own limit on locks
+        ends it; only if even that passes, it is not known. Sending it again is harmless in any case.
         """
         if not self.is_alive:
             raise DatabaseError("the receiver is stopping; send the delivery again")
@@ -131,7 +134,7 @@ def _outcome(future: Future[bool], wait_s: float) -> bool:
         is_dropped = future.cancel()
     try:
         if not is_dropped:
-            return future.result(timeout=wait_s)
+            return future.result(timeout=PATIENCE * wait_s)
     except TimeoutError:
         pass
     raise DatabaseError(f"the database did not take the delivery within {wait_s:g} s; send it again")

@@ -73,7 +73,9 @@ def push(workspace: Workspace, *, limit: int | None = None, now: datetime, go_on
     """Send what waits for review, at most `limit` listings, and withdraw what is no longer needed.
 
     `go_on` is called before each chunk and each task that is opened again, and may raise to end the push there; what was sent
-    is noted, or found again. Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
+    is noted, or found again.
+
+    Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         with workspace.db.read() as session:

@@ -210,12 +210,11 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (StatementError, PoolTimeout) as error:
-        orig = error.orig if isinstance(error, StatementError) else None
-        if isinstance(orig, InputError):
-            raise orig from None
+        if isinstance(error, StatementError) and isinstance(error.orig, InputError):
+            raise error.orig from None
         if not isinstance(error, (*AWAY, PoolTimeout)) and type(error) is not UnusableFile:
             raise
-        words = "all connections are in use" if orig is None else str(orig)
+        words = str(error.orig) if isinstance(error, DBAPIError) else "all connections are in use"
         raise DatabaseError(f"the database did not answer: {shorten(words, 200)}; nothing was changed, try again") from error
 
 

@@ -15,9 +15,8 @@ from curation.labelstudio import payloads
 from curation.release import snapshot, trends
 from curation.store import jobs
 from curation.store.db import Database
-from curation.store.tables import JobRow, State
+from curation.store.tables import State
 from curation.store.workspace import Workspace, set_state, utc_now
-from curation.worker import Worker
 from tests import builders
 from tests.conftest import NOW
 from tests.faults.test_erasure import said
@@ -92,19 +91,6 @@ def test_a_clock_that_goes_forward_gives_a_job_to_one(workspace: Workspace) -> N
         jobs.finish(session, first, now=NOW + HOUR)
     with workspace.db.write() as session:
         jobs.finish(session, second, now=NOW + HOUR)
-
-
-def test_a_worker_shortens_leases_by_itself(workspace: Workspace) -> None:
-    """As it keeps house (fault 19)."""
-    asked(workspace)
-    with workspace.db.write() as session:
-        now = workspace.db.now(session)
-        session.execute(text("UPDATE job SET state = 'doing', attempt = 1"))
-        session.execute(JobRow.__table__.update().values(lease_until=now + 2 * HOUR, created_at=now - HOUR))  # type: ignore[attr-defined]
-    Worker(workspace, ["ingest"]).run(until_idle=True)
-    with workspace.db.read() as session:
-        until = session.execute(select(JobRow.lease_until)).scalar_one()
-        assert until is not None and until <= workspace.db.now(session) + timedelta(seconds=workspace.settings.lease_s)
 
 
 # Time zones

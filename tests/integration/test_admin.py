@@ -41,7 +41,7 @@ def test_an_empty_database_is_created_and_then_left_alone(tmp_path: Path, db_url
 
 
 def test_commands_on_an_empty_database_say_what_to_run(tmp_path: Path) -> None:
-    """Not a traceback about a missing table."""
+    """Not a traceback about a missing table (fault 71)."""
     found = CliRunner().invoke(main, ["--home", str(tmp_path / "home"), "inbox", "list"])
     assert found.exit_code == 75 and "run: refurbish db upgrade" in found.stderr
 
@@ -97,7 +97,7 @@ def test_doctor_is_green_on_a_fresh_install(workspace: Workspace) -> None:
 
 
 def test_doctor_fails_on_an_old_schema(workspace: Workspace) -> None:
-    """Exit code 1, and the command that mends it."""
+    """Exit code 1, and the command that mends it (fault 71)."""
     with workspace.db.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     found = run(workspace, "doctor")
@@ -105,7 +105,7 @@ def test_doctor_fails_on_an_old_schema(workspace: Workspace) -> None:
 
 
 def test_doctor_tells_a_folder_that_anyone_can_write(sqlite_workspace: Workspace) -> None:
-    """Others could replace a model."""
+    """Others could replace a model (fault 76)."""
     sqlite_workspace.settings.home.chmod(0o777)
     found = run(sqlite_workspace, "doctor")
     assert found.exit_code == 1 and "chmod o-w" in found.stdout

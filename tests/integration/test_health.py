@@ -30,7 +30,7 @@ broken line
     ],
 )
 def test_sqlite_on_a_network_file_system_is_told(tmp_path: Path, file: str, state: str, kind: str) -> None:
-    """The deepest mount counts, and of two on one point the later."""
+    """The deepest mount counts, and of two on one point the later (fault 76)."""
     table = tmp_path / "mountinfo"
     table.write_text(MOUNTS)
     found = health.sqlite_is_local(Path(file), table)
@@ -50,5 +50,5 @@ def test_a_database_that_is_away_fails_the_checks_and_raises_nothing() -> None:
 
 
 def test_a_folder_that_is_gone_fails_the_check(tmp_path: Path) -> None:
-    """A disk that was unmounted, or removed under us."""
+    """A disk that was unmounted, or removed under us (fault 76)."""
     assert health.folder_is_writable(tmp_path / "gone").is_failed

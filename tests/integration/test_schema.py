@@ -8,7 +8,7 @@ from curation.store.db import Database
 
 
 def test_migrations_give_the_schema_of_the_models(db_url: str) -> None:
-    """After all migrations there is nothing left for autogenerate to do."""
+    """After all migrations there is nothing left for autogenerate to do (fault 72)."""
     db = Database(db_url)
     schema.upgrade(db)
     with db.engine.connect() as connection:
