@@ -5,12 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from curation.labelstudio import reconcile
+from curation.labelstudio import push, reconcile
+from curation.review import queue
 from curation.store import inbox, jobs, labels
 from curation.store.inbox import Delivery
-from curation.store.tables import AnnotationRow
+from curation.store.tables import AnnotationRow, ReviewItem
 from curation.store.workspace import utc_now
 from curation.types import Question
 from curation.worker import Worker
@@ -159,3 +160,29 @@ def test_answers_on_a_task_of_none_of_ours_go_with_it(here: World, people: Three
     here.api.delete(f"/api/tasks/{foreign}/").raise_for_status()
     heal(here, sweep=False)
     assert not ours(here)
+
+
+def test_push_stops_when_its_worker_must(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM between two tasks that are opened again: what was done stays done, the rest is the next worker's (fault 28)."""
+    pushed(here)
+    with here.workspace.db.write() as session:
+        session.execute(update(ReviewItem).values(state="waiting", pushed_at=None))
+        jobs.enqueue(session, "push", {}, key="push", now=utc_now())
+    worker, reopen = Worker(here.workspace, ["push"]), push._Push._reopen
+
+    def stopping(self: push._Push, task: Any, there: Any) -> bool:
+        if task.listing.ref == "r3":
+            worker.stop()
+        return reopen(self, task, there)
+
+    monkeypatch.setattr(push, "REOPENED_PER_WRITE", 2)
+    monkeypatch.setattr(push._Push, "_reopen", stopping)
+    worker.run()
+    monkeypatch.setattr(push._Push, "_reopen", reopen)
+    with here.workspace.db.read() as session:
+        (job,) = jobs.newest(session, kind="push")
+        assert (job.state, job.attempt) == ("todo", 0)
+        assert [task.listing.ref for task in queue.waiting(session, 10)] == ["r2", "r3", "r4", "r5"]
+    here.work("push")
+    with here.workspace.db.read() as session:
+        assert queue.waiting(session, 10) == []
