@@ -20,6 +20,9 @@ from tests.serving import Served
 
 LEASE_S = 0.6
 PATIENCE_S = 60.0
+FINISH_PATIENCE_S = 1200.0
+"""For all deliveries that are left."""
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -51,9 +54,9 @@ class Hand:
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def wait(self) -> int:
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
         """Its exit code; negative if it was killed."""
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(patience_s)
 
     @property
     def told(self) -> str:
@@ -109,7 +112,10 @@ class Crew:
             while n_pending(db):
                 wait_for_leases(db)
                 hand = self.start("--until-idle")
-                assert hand.wait() == 0, hand.told[-2000:]
+                try:
+                    assert hand.wait(FINISH_PATIENCE_S) == 0, hand.told[-2000:]
+                finally:
+                    hand.kill()
         finally:
             db.dispose()
 
