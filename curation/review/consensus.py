@@ -49,7 +49,13 @@ MAX_ASKED_AGAIN = 50
 DELAY_S = 30.0
 """Seconds to gather votes before one run over all of them."""
 
+LOOK_AGAIN = 0.001
+"""Where too few listings have several votes, they are counted again when the log has grown by this share: the count reads all
+of it, and at every vote that would make a hundred thousand votes take the square of it.
+"""
+
 SEEN = "consensus.seen"
+LOOKED = "consensus.looked"
 ANNOTATORS = "consensus.annotators"
 
 log = telemetry.logger("consensus")
@@ -91,10 +97,16 @@ def consider(session: Session, *, now: datetime) -> bool:
     waiting = select(JobRow.id).where(JobRow.dedupe_key == JOB, JobRow.state == "todo").limit(1)
     if session.execute(waiting).first() is not None:
         return False
-    if _newest(session) <= (get_state(session, SEEN) or {}).get("newest", 0):
+    newest = _newest(session)
+    if newest <= (get_state(session, SEEN) or {}).get("newest", 0):
+        return False
+    looked = (get_state(session, LOOKED) or {}).get("newest", -1)
+    if looked >= 0 and newest - looked < newest * LOOK_AGAIN:
         return False
     several = _several().limit(MIN_LISTINGS).subquery()
     if session.execute(select(func.count()).select_from(several)).scalar_one() < MIN_LISTINGS:
+        if newest * LOOK_AGAIN >= 1:
+            set_state(session, LOOKED, {"newest": newest}, now=now)
         return False
     return jobs.enqueue(session, JOB, {}, key=JOB, now=now, delay_s=DELAY_S)
 
