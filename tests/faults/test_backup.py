@@ -79,6 +79,7 @@ def filled(workspace: Workspace) -> None:
     snapshot.create(workspace, now=NOW)
 
 
+@pytest.mark.slow
 def test_backup_while_running_restore_and_catch_up(workspace: Workspace, elsewhere: Settings, tmp_path: Path) -> None:
     """A writer goes on all the while; what comes again after the restore makes both ledgers equal (fault 74)."""
     filled(workspace)

@@ -39,7 +39,10 @@ def filled(sqlite_workspace: Workspace) -> Workspace:
     return sqlite_workspace
 
 
-@pytest.mark.parametrize("fmt", ["jsonl", "csv", "hf"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("fmt", ["jsonl", pytest.param("csv", marks=SLOW), pytest.param("hf", marks=SLOW)])
 def test_an_export_that_fails_at_any_write_leaves_nothing(filled: Workspace, tmp_path: Path, fmt: str) -> None:
     """For every operation on the disk: the error names the folder, and beside it there is nothing (faults 49, 62)."""
     out = tmp_path / "out"
