@@ -48,8 +48,9 @@ def judge(
     seen_refs, seen_groups = _seen_by(workspace, champion)
     trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
     eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
-    said = [[label and label[0] for label in found] for found in (rows.category, rows.violation)]
-    verified = evaluate.verified_rows(eligible, wanted.is_verified, *said, rows.groups, wanted.violations, wanted.is_asked)
+    category, violation = ([label and label[0] for label in found] for found in (rows.category, rows.violation))
+    asked = wanted.is_verified, category, violation, rows.groups, wanted.violations, wanted.is_asked
+    verified = evaluate.verified_rows(eligible, *asked)
     ours = _challenger(workspace, rows, features, fitted, artifact, verified)
     theirs, note = _champion(workspace, rows, champion, verified)
     settings = workspace.settings
