@@ -30,9 +30,13 @@ def decided_since(session: Session, at: datetime) -> set[int]:
 
 def asked(rows: SnapshotRows, name: str, decided: Collection[int]) -> Mask:
     """(N,) moderators decided the listing, and knew of this violation: they named it, or decided after it was added."""
-    by_moderators = np.array([label is not None and label[1] == LabelSource.MODERATORS for label in rows.violation], bool)
     knew = named(rows, name) | np.array([one.id in decided for one in rows.listings], bool)
-    return np.asarray(by_moderators & knew)
+    return np.asarray(by_moderators(rows) & knew)
+
+
+def by_moderators(rows: SnapshotRows) -> Mask:
+    """(N,) moderators decided about the listing's violations."""
+    return np.array([label is not None and label[1] == LabelSource.MODERATORS for label in rows.violation], bool)
 
 
 def named(rows: SnapshotRows, name: str) -> Mask:
@@ -47,12 +51,12 @@ def reported(rows: SnapshotRows, name: str) -> Mask:
 
 def asked_of(rows: SnapshotRows, policy: Sequence[str], added: Sequence[Added], spoke_at: Mapping[int, datetime]) -> Mask:
     """(N, V) the same of every violation of the policy; those that were not added were always in it."""
-    since = {one.name: one.at for one in added}
-    columns = []
-    for name in policy:
-        begun = since.get(name)
-        columns.append(asked(rows, name, {one for one, at in spoke_at.items() if begun is None or at >= begun}))
-    return np.stack(columns, 1) if columns else np.zeros((len(rows), 0), bool)
+    since, decided = {one.name: one.at for one in added}, by_moderators(rows)
+    found = np.repeat(decided[:, None], len(policy), 1)
+    for column, name in enumerate(policy):
+        if name in since:
+            found[:, column] = asked(rows, name, {one for one, at in spoke_at.items() if at >= since[name]})
+    return found
 
 
 def _newest(evidence: Mapping[str, object], changed_at: datetime) -> datetime:

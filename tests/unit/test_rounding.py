@@ -50,6 +50,17 @@ def test_whole_numbers_that_lose_too_much_are_not_served(n_right: int, probs: np
     assert not found.passed and words in found.words and found.words.startswith("served in floats: ")
 
 
+def test_what_nobody_could_say_is_not_judged() -> None:
+    """Rows of which a violation is unknown (NaN) count neither for nor against it."""
+    known = np.arange(100)[:, None] % 2 == 0
+    probs = np.where(known, RANKED, 1 - RANKED)
+    files = [answers(700, one, 0.85) for one in (RANKED, probs)]
+    found = rounded(*files, np.where(known, TRUTH, np.nan), ["counterfeit"], Settings())
+    one = found.numbers["violations"]["counterfeit"]
+    assert found.passed and (one["n_positive"], one["ap_loss"], one["recall_loss"]) == (10, 0, 0)
+    assert not rounded(*files, TRUTH, ["counterfeit"], Settings()).passed
+
+
 def test_limits_of_whole_numbers_are_settings() -> None:
     """Who can afford it may lose more."""
     assert small(690, RANKED, 0.9, gate_max_accuracy_loss=0.02).passed
