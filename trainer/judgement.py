@@ -1,7 +1,7 @@
 """A run's detector and the live one on the same verified rows, both through the files that would be served."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import FP32, Scorer, Scores
 from curation.catalog.sidecar import ONNX_SUFFIX
 from curation.errors import IntegrityError, NotFoundError
+from curation.quality.deciders import outliers
+from curation.quality.validate import OutOfSample
 from curation.release import gates, registry, snapshot
 from curation.release.gates import Candidate, Check, Verdict
 from curation.release.registry import Model
@@ -43,14 +45,16 @@ def judge(
     fitted: loop.Fitted,
     artifact: onnx.Artifact,
     champion: Model | None,
+    *others: Check,
 ) -> Judged:
-    """Challenger and champion on the same verified rows, both through the exported files."""
+    """Challenger and champion on the same verified rows, both through the exported files; `others` must pass too."""
     seen_refs, seen_groups = _seen_by(workspace, champion)
     trained = {group for group, split in zip(rows.groups, rows.splits, strict=True) if split != Split.TEST.value}
     eligible = (rows.splits == Split.TEST.value) & evaluate.untouched(rows.refs, rows.groups, seen_refs, seen_groups | trained)
-    category, violation = ([label and label[0] for label in found] for found in (rows.category, rows.violation))
-    asked = wanted.is_verified, category, violation, rows.groups, wanted.violations, wanted.is_asked
-    verified = evaluate.verified_rows(eligible, *asked)
+    categories, violations = ([label and label[0] for label in found] for found in (rows.category, rows.violation))
+    verified = evaluate.verified_rows(
+        eligible, wanted.is_verified, categories, violations, rows.groups, wanted.violations, wanted.is_asked
+    )
     ours = _challenger(workspace, rows, features, fitted, artifact, verified)
     theirs, note = _champion(workspace, rows, champion, verified)
     settings = workspace.settings
@@ -65,6 +69,8 @@ def judge(
         rng=np.random.default_rng(settings.seed),
         trained_groups=seen_groups | trained,
     )
+    checks, passed = (*verdict.checks, *others), verdict.passed and all(check.passed for check in others)
+    verdict = replace(verdict, passed=passed, provisional=verdict.provisional and passed, checks=checks)
     if artifact.small is not None:
         words, numbers = artifact.small["words"], {"served": artifact.small["approved"], **artifact.small["delta"]}
         verdict = replace(verdict, checks=(*verdict.checks, Check("int8", True, words, numbers)))
@@ -80,6 +86,21 @@ def judge(
         },
     }
     return Judged(verdict, report)
+
+
+def deciders(rows: SnapshotRows, held_out: OutOfSample) -> tuple[Check, tuple[int, ...]]:
+    """The gate's word on whose decisions it goes by, and the ids of listings that only those decided who were named."""
+    chosen = held_out.pred_probs.argmax(1)
+    agrees = np.array(
+        [label is not None and held_out.classes[k] == label[0] for k, label in zip(chosen, rows.category, strict=True)], bool
+    )
+    found = outliers(rows.alone, agrees)
+    if not found:
+        return Check("deciders", True, "nobody's decisions are contradicted far more than the others'", {}), ()
+    names = {one.name for one in found}
+    words = "; ".join(one.words for one in found) + "; their listings are asked about again, train once others have decided them"
+    ids = tuple(one.id for one, name in zip(rows.listings, rows.alone, strict=True) if name in names)
+    return Check("deciders", False, words, {one.name: asdict(one) for one in found}), ids
 
 
 def _challenger(
