@@ -107,6 +107,7 @@ def _raced(folder: Path, workspace: Workspace, server: PostgresServer, sent: Seq
             with crew_of(workspace).working(2) as hands:
                 told.n_sent += len(part) + crew.send(service, part[: len(part) // 2])
                 if not workspace.db.is_sqlite:
+                    _wait_for_all(hands, workspace)
                     server.restart()
                     told.n_restarts += 1
                 told.n_sent += crew.send(service, part[len(part) // 2 :])
@@ -114,8 +115,19 @@ def _raced(folder: Path, workspace: Workspace, server: PostgresServer, sent: Seq
             told.kills["anywhere"] += 2
 
 
+def _wait_for_all(hands: Sequence[crew.Hand], workspace: Workspace) -> None:
+    """A worker that starts while its database does not answer ends at once, for its supervisor to start it again."""
+
+    def have_begun() -> bool:
+        return all('"event": "job"' in hand.told for hand in hands) or not crew.n_pending(workspace.db)
+
+    crew.wait_until(have_begun, "a worker does not begin")
+
+
 def _stalled(hand: crew.Hand, workspace: Workspace) -> int:
     """Stop a worker with a job until another has taken that; 0 where all work was done before."""
+    if hand.process.poll() is not None:
+        return 0
     with contextlib.suppress(crew.NothingLeft):
         crew.stall_with_a_job(hand, workspace.db)
         time.sleep(2 * crew.LEASE_S)
