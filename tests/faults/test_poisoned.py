@@ -28,9 +28,9 @@ PEOPLE = ("anna", "ben", "carla")
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_poisoned_batch_does_not_pass_the_gate(sqlite_workspace: Workspace, tmp_path: Path, now: datetime) -> None:
-    """One person flips a tenth of all labels, always the same way: the run is refused, they are named, their labels asked again.
+    """One person flips a tenth of all labels, always the same way: the run is refused and they are named (faults 40, 53).
 
-    What three others decided before passed the same check, and the live model stays (faults 40, 53).
+    What three others decided before passed the same check, and the live model stays.
     """
     workspace = sqlite_workspace
     truth, found = catalog(workspace, tmp_path)
