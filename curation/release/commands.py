@@ -49,14 +49,14 @@ def runs(session: console.Session, limit: int, as_json: bool) -> None:
 @console.pass_session
 def models(session: console.Session, limit: int, as_json: bool) -> None:
     """Model versions, newest first, which one is live, what it may flag, and the log of releases."""
-    from curation.release import registry
+    from curation.release import artifacts, registry
     from curation.release.status import flagging, in_words, verified_accuracy
 
     workspace = session.workspace()
     with workspace.db.read() as db:
         found, live, log = registry.models(db, limit=limit), registry.live(db), registry.releases(db, limit=limit)
     live_name = live and live.name
-    gone = {model.name: words for model in found if (words := registry.artifacts_gone(model, workspace.files))}
+    gone = {model.name: words for model in found if (words := artifacts.gone(model, workspace.files))}
     rows = [
         (
             model.name,

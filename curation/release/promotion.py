@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from curation import crash
 from curation.catalog.scorer import Scorer
 from curation.errors import InputError, IntegrityError, NotFoundError
-from curation.release import registry
+from curation.release import artifacts, registry
 from curation.store.health import Check
 from curation.store.workspace import Workspace
 
@@ -68,7 +68,7 @@ def require_usable(workspace: Workspace, name: str | None) -> None:
         model = wanted and registry.by_name(session, wanted)
     if not model:
         return
-    if gone := registry.artifacts_gone(model, workspace.files):
+    if gone := artifacts.gone(model, workspace.files):
         raise NotFoundError(gone)
     try:
         Scorer.load(workspace.files, model.onnx_sha256, model.sidecar_sha256, workspace.settings.precision)

@@ -9,8 +9,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from curation import crash
-from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX, further_files
-from curation.errors import InputError, IntegrityError, NotFoundError, shorten
+from curation.errors import InputError, NotFoundError, shorten
+from curation.release import artifacts
 from curation.store.base import Base
 from curation.store.files import FileStore
 from curation.store.jobs import enqueue
@@ -204,7 +204,7 @@ def promote(session: Session, name: str, *, by: str, reason: str, now: datetime,
     """Make a model live. With `files`, one whose artifacts are missing (NotFoundError) or changed (IntegrityError) is refused."""
     hold(session)
     model = by_name(session, name)
-    _require_intact(model, files)
+    artifacts.require_intact(model, files)
     _append(session, model, "promote", by=by, reason=reason, now=now)
     return model
 
@@ -217,7 +217,7 @@ def rollback(session: Session, *, by: str, reason: str, now: datetime, files: Fi
         state = "only one model was ever live" if past else "no model was ever live"
         raise InputError(f"there is nothing to roll back to: {state}; see `refurbish models`")
     row = session.get_one(ModelVersion, past[-2])
-    _require_intact(_as_model(row), files)
+    artifacts.require_intact(_as_model(row), files)
     _append(session, _as_model(row), "rollback", by=by, reason=reason, now=now)
     return _as_model(row)
 
@@ -232,21 +232,6 @@ def went_live(session: Session) -> list[str]:
     """The models that a process may answer by: the live one, then those that rollbacks would make live, at most FALLBACKS."""
     ids = list(dict.fromkeys(reversed(_promoted(session))))[: 1 + FALLBACKS]
     return [session.get_one(ModelVersion, at).name for at in ids]
-
-
-def artifacts_gone(model: Model, files: FileStore) -> str:
-    """Which files of the model are missing, in words; empty if it could go live."""
-    try:
-        _require_artifacts(model, files)
-    except (NotFoundError, IntegrityError) as error:
-        return str(error)
-    return ""
-
-
-def files_of(model: Model, files: FileStore) -> list[tuple[str, str]]:
-    """sha256 and suffix of every file that the model is served from."""
-    wanted = [(model.onnx_sha256, ONNX_SUFFIX), (model.sidecar_sha256, SIDECAR_SUFFIX)]
-    return wanted + (further_files(files.get(*wanted[1])) if files.has(*wanted[1]) else [])
 
 
 def _promoted(session: Session) -> list[int]:
@@ -270,24 +255,6 @@ def _append(session: Session, model: Model, action: str, *, by: str, reason: str
     if get_state(session, PROJECT) is not None:  # a key of its own: a refresh under way shows what was live before
         enqueue(session, REFRESH, {}, key=f"{REFRESH}-{row.id}", now=now)
     crash.reached("release.before_commit")
-
-
-def _require_intact(model: Model, files: FileStore | None) -> None:
-    """All files of the model are there, and hold what they were stored with."""
-    if files is not None:
-        for sha256, suffix in _require_artifacts(model, files):
-            files.get(sha256, suffix)
-
-
-def _require_artifacts(model: Model, files: FileStore) -> list[tuple[str, str]]:
-    """sha256 and suffix of all files that the model needs, which are there."""
-    wanted = files_of(model, files)
-    missing = [f"{sha256}{suffix}" for sha256, suffix in wanted if not files.has(sha256, suffix)]
-    if missing:
-        raise NotFoundError(
-            f"model {model.name} cannot go live: {' and '.join(missing)} not in {files.root}; restore from a backup"
-        )
-    return wanted
 
 
 def hold(session: Session) -> None:

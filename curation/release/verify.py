@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 
 from curation.errors import IntegrityError, NotFoundError
-from curation.release import erasure, registry, snapshot
+from curation.release import artifacts, erasure, registry, snapshot
 from curation.store.files import sha256_of_file
 from curation.store.tables import SnapshotRow
 from curation.store.workspace import Workspace
@@ -93,10 +93,10 @@ def _check_content(sha256: str, path: Any) -> None:
 
 def _of_model(workspace: Workspace, model: registry.Model, *, is_live: bool) -> Verified:
     words = "live" if is_live else "not live"
-    gone = registry.artifacts_gone(model, workspace.files)
+    gone = artifacts.gone(model, workspace.files)
     if gone:
         return Verified("model", model.name, MISSING, f"{words}; {gone}")
-    for sha256, suffix in registry.files_of(model, workspace.files):
+    for sha256, suffix in artifacts.files_of(model, workspace.files):
         path = workspace.files.path(sha256, suffix)
         if sha256_of_file(path) != sha256:
             advice = f"{words}; {path} does not match its name; restore it from a backup"

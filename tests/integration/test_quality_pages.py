@@ -193,7 +193,7 @@ def test_tables_download(client: FlaskClient, workspace: Workspace) -> None:
     found = client.get("/quality?table=cells&as=json").json
     assert isinstance(found, list) and {"given", "true", "n", "audit", "audit_low", "audit_high", "audit_n"} <= found[0].keys()
     assert any(row["given"] == row["true"] for row in found)
-    assert client.get("/quality/cell?true=Home&table=listings&as=csv").text.startswith("ref,photo,title,given,true")
+    assert client.get("/quality/cell?true=Home&table=listings&as=csv").text.startswith('"ref","photo","title","given","true"')
 
 
 # Moderators

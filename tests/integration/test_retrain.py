@@ -284,13 +284,30 @@ def test_worker_trains_and_finishes_at_once(workspace: Workspace, now: datetime)
     assert job.is_finished and released(workspace) == (1, ["promoted"], "done")
 
 
-def test_a_lost_lease_leaves_nothing_behind(workspace: Workspace) -> None:
-    """A worker that lost its job stops before the next stage: no model, no release, the job for another worker."""
+def lose_when_begun(job: JobRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lease is lost right after the run was noted."""
+    begin = retrain._begin
+
+    def begun(*args: Any, **kwargs: Any) -> Any:
+        noted = begin(*args, **kwargs)
+        job.lost.set()
+        return noted
+
+    monkeypatch.setattr(retrain, "_begin", begun)
+
+
+def test_a_lost_lease_leaves_nothing_behind(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lost its job begins nothing, or stops before the next stage: no model, no release, the job for another."""
     catalog(workspace, 30)
     with workspace.db.read() as session:
         now = workspace.db.now(session)
     job = claimed(workspace, now, folds=2, epochs=1)
     job.lost.set()
+    with pytest.raises(StaleLease):
+        retrain.handle(job)
+    assert released(workspace) == (0, [], "doing")
+    job.lost.clear()
+    lose_when_begun(job, monkeypatch)
     with pytest.raises(StaleLease):
         retrain.handle(job)
     assert released(workspace) == (0, ["failed"], "doing")
@@ -318,14 +335,14 @@ def test_a_lease_lost_during_training_is_fenced(sqlite_workspace: Workspace, mon
     assert released(sqlite_workspace) == (0, ["failed"], "doing")
 
 
-def test_a_killed_run_is_noted_by_the_next_attempt(sqlite_workspace: Workspace) -> None:
+def test_a_killed_run_is_noted_by_the_next_attempt(sqlite_workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that died leaves a run that looks alive; the job's next attempt ends it (fault 23)."""
     catalog(sqlite_workspace, 30)
     with sqlite_workspace.db.read() as session:
         now = sqlite_workspace.db.now(session)
     job = claimed(sqlite_workspace, now)
     retrain._begin(sqlite_workspace, "killed", now, TINY, None, job_id=job.job.id)
-    job.lost.set()
+    lose_when_begun(job, monkeypatch)
     with pytest.raises(StaleLease):
         retrain.handle(job)
     with sqlite_workspace.db.read() as session:

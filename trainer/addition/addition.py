@@ -42,7 +42,8 @@ from trainer.runs import Begun
 
 KIND = "category"
 BY = "category add"
-COLUMNS = ("listing_id", "ref", "group_key", "split", *(f"{one.value}{end}" for one in Question for end in ("", "_source")))
+ENDS = ("", "_source", "_evidence")
+COLUMNS = ("listing_id", "ref", "group_key", "split", *(f"{one.value}{end}" for one in Question for end in ENDS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as Answer
 
 from curation.errors import InputError, IntegrityError, NotFoundError
-from curation.release import promotion, registry
+from curation.release import artifacts, promotion, registry
 from curation.release.promotion import Changed
 from curation.release.registry import Model, Released
 from curation.release.status import flagging, verified_accuracy
@@ -61,7 +61,7 @@ def show(name: str) -> str | Response:
         model=model,
         live=live,
         accuracy=verified_accuracy(model.report),
-        gone=registry.artifacts_gone(model, here.workspace.files),
+        gone=artifacts.gone(model, here.workspace.files),
         limit=promotion.REASON_LIMIT,
     )
 
@@ -107,7 +107,7 @@ def _listed(session: Session, found: Sequence[Model], live: Model | None) -> Tab
             "run_link": url_for("runs.show", run_id=model.run_id) if model.run_id else None,
             "created_at": model.created_at,
             **{key: accuracy.get(key) for key in ("value", "low", "high", "n")},
-            "files": "some are gone" if registry.artifacts_gone(model, files) else "there",
+            "files": "some are gone" if artifacts.gone(model, files) else "there",
         }
 
     columns = [
