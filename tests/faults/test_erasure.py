@@ -1,6 +1,8 @@
 """Erasure on request: a word planted in every field is found nowhere afterwards, and what is left still fits together."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from sqlalchemy import select, text, update
 from curation import erasure_commands
 from curation.catalog import ingest
 from curation.catalog.embeddings import Embedded, Writer
+from curation.labelstudio import apply, payloads
 from curation.release import erasure as snapshots_of
 from curation.release import exports, snapshot, verify
 from curation.review import neighbours, timeline
@@ -173,6 +176,29 @@ def test_an_erased_listing_does_not_come_back(workspace: Workspace, tmp_path: Pa
     assert builders.add(workspace, builders.record("mine-1"))["mine-1"] > erased_id
     with workspace.db.read() as session:
         assert history.of(session, "mine-1").changes[0].source == "seller", "nothing of the erased one is taken for its own"
+
+
+def test_an_answer_that_is_being_applied_is_erased_too(workspace: Workspace) -> None:
+    """The erasure waits for it: else its words, and its vote, would be written after all others were silenced (fault 77)."""
+    builders.add(workspace, builders.record("mine-0"))
+    began = threading.Thread(
+        target=erasure_commands.begin, args=(workspace, None, ["mine-0"]), kwargs={"by": "ada", "reason": ""}
+    )
+    with workspace.db.write() as session:
+        words = apply.vocabulary(session, workspace)
+        answer = payloads.parse(said("mine-0", "7", CANARY), "labelstudio/1", words.categories, words.violations)
+        apply.apply_events(session, workspace, answer.events, via=apply.WEBHOOK, now=NOW)
+        began.start()
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        for _ in range(0 if workspace.db.is_sqlite else 500):
+            with workspace.db.read() as reading:
+                if reading.execute(waiting).scalar_one():
+                    break
+            time.sleep(0.01)
+    began.join(timeout=30)
+    with workspace.db.read() as session:
+        assert {(row.note, row.is_current) for row in session.execute(select(AnnotationRow)).scalars()} == {("", False)}
+        assert history.of(session, "mine-0").erased_at is not None
 
 
 def test_an_erased_last_id_is_never_given_again(workspace: Workspace) -> None:
