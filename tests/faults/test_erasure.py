@@ -12,6 +12,7 @@ from sqlalchemy import select, text, update
 from curation import erasure_commands
 from curation.catalog import ingest
 from curation.catalog.embeddings import Embedded, Writer
+from curation.errors import DatabaseError
 from curation.labelstudio import apply, payloads
 from curation.release import erasure as snapshots_of
 from curation.release import exports, snapshot, verify
@@ -26,6 +27,7 @@ from curation.types import Question
 from curation.worker import Worker
 from tests import builders, commands, review_world
 from tests.conftest import NOW
+from tests.full_disk import largest_file
 
 CANARY = "Quokkaberg"
 SELLER = f"{CANARY}-seller"
@@ -301,3 +303,15 @@ def test_what_cannot_be_erased_is_said(sqlite_workspace: Workspace, words: tuple
     """Nothing there, nothing named, or too much named."""
     found = commands.run(sqlite_workspace, "erase", *words)
     assert found.exit_code == 1 and found.stderr.startswith("refurbish: ")
+
+
+def test_a_disk_too_full_to_clear_the_database_is_said(sqlite_workspace: Workspace) -> None:
+    """It is not told to be in use; what was erased is erased, and --finish clears the file (fault 77)."""
+    builders.add(sqlite_workspace, builders.record("mine-0"))
+    erasure_commands.begin(sqlite_workspace, None, ["mine-0"], by="ada", reason="")
+    with (
+        largest_file(8192),
+        pytest.raises(DatabaseError, match=r"cannot be cleared: .* make room, then run: refurbish erase --finish"),
+    ):
+        sqlite_workspace.db.compact()
+    assert erasure_commands.finish(sqlite_workspace)["database"] == "cleared"
