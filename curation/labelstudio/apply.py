@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from curation.labelstudio.answers import Vocabulary
 from curation.release import policy
 from curation.review import consensus, queue
-from curation.store import jobs, labels, taxonomy, violations
+from curation.store import erasure, jobs, labels, taxonomy, violations
 from curation.store.tables import AnnotationRow, CategoryAlias, Tombstone
 from curation.store.workspace import Workspace
 from curation.types import AnnotationsDeleted, Event, LabelEvent, Question
@@ -42,6 +42,7 @@ def vocabulary(session: Session, workspace: Workspace) -> Vocabulary:
 
 def apply_events(session: Session, workspace: Workspace, events: Iterable[Event], *, via: str, now: datetime) -> Result:
     """Log the events, bring labels and review queue up to date, ask the policies; in the caller's transaction."""
+    erasure.hold(session)
     outcomes: Counter[str] = Counter()
     touched: set[tuple[int, Question]] = set()
     fresh: set[str] = set()

@@ -6,7 +6,7 @@ cannot be read is emptied, since nobody can say what of it is about whom.
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select, update
@@ -64,7 +64,7 @@ def clean(session: Session, inbox_id: int, body: bytes) -> bool:
     return bool(refs)
 
 
-def clean_inbox(workspace: Workspace, refs: Collection[str], titles: Sequence[str]) -> int:
+def clean_inbox(workspace: Workspace, refs: frozenset[str], titles: Sequence[str]) -> int:
     """Redact every delivery that is about these listings, a page at a time; how many. Safe to repeat."""
     shown = [part for title in titles for part in _spellings(title)]
     after_id, n_cleaned = 0, 0
@@ -100,24 +100,29 @@ def handle(run: JobRun) -> None:
         if project.find(session) is None or not refs:
             return
     try:
-        delete_tasks(workspace, refs)
+        delete_tasks(workspace, refs, go_on=run.go_on)
     except Busy:
         put_off(run)
 
 
-def delete_tasks(workspace: Workspace, refs: Sequence[str]) -> int:
-    """Delete their tasks with all answers, also those that we did not know of; how many. Safe to repeat. Raises Busy."""
+def delete_tasks(workspace: Workspace, refs: Sequence[str], *, go_on: Callable[[], None] = lambda: None) -> int:
+    """Delete their tasks with all answers, also those that we did not know of; how many. Safe to repeat. Raises Busy.
+
+    `go_on` is called before each task and may raise to end it there.
+    """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace):
         with workspace.db.read() as session:
             ours = project.require(session, client)
             known = erasure.tasks_of(session, ours.source, refs)
         there = tasks.shown_data(client, ours.id, sorted(known, key=int))
-        mine = {task_id for task_id, data in there.items() if str(data.get(LISTING_KEY)) in set(refs)}
+        wanted = frozenset(refs)
+        mine = {task_id for task_id, data in there.items() if str(data.get(LISTING_KEY)) in wanted}
         mine |= set(tasks.find(client, ours.id, refs).values())
-        return sum(_delete(client, task_id) for task_id in sorted(mine, key=int))
+        return sum(_delete(client, task_id, go_on) for task_id in sorted(mine, key=int))
 
 
-def _delete(client: Client, task_id: str) -> bool:
+def _delete(client: Client, task_id: str, go_on: Callable[[], None]) -> bool:
+    go_on()
     try:
         client.request("DELETE", f"/api/tasks/{task_id}/", what=f"delete task {task_id}")
     except NotThere:
@@ -132,8 +137,8 @@ def _replace(session: Session, inbox_id: int, body: bytes) -> None:
     session.execute(update(Inbox).where(*quarantined).values(reason="about a listing that was erased"))
 
 
-def _cleaned(body: bytes, refs: Collection[str], titles: Iterable[bytes]) -> bytes:
-    if mine := named(body) & set(refs):
+def _cleaned(body: bytes, refs: frozenset[str], titles: Iterable[bytes]) -> bytes:
+    if mine := named(body) & refs:
         return redact(body, mine)
     return EMPTY if any(title in body for title in titles) and not _is_json(body) else body
 

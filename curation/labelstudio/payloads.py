@@ -24,7 +24,9 @@ ACTIONS = (*ANNOTATED, "ANNOTATIONS_DELETED", "TASKS_CREATED", "TASKS_DELETED", 
 """What our webhook subscribes to, in full: an update without the list would empty it."""
 
 MAX_ID_CHARACTERS = 80
-PLAIN_ID = re.compile(f"[0-9A-Za-z_-]{{1,{MAX_ID_CHARACTERS}}}")
+NUMBER = re.compile("[0-9]{1,18}")
+"""Ids of tasks, annotations and projects. Label Studio is asked about them again, and knows no other."""
+
 MAX_REF_CHARACTERS = 200
 MAX_SECONDS = 1e9
 """Longest time that anybody worked on an answer: thirty years."""
@@ -174,9 +176,9 @@ def _ids(document: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _identity(value: object, name: str) -> str:
-    """An id as text. It becomes part of addresses at Label Studio, so it is a number or a plain word."""
-    if isinstance(value, bool) or not isinstance(value, str | int) or not PLAIN_ID.fullmatch(str(value)):
-        raise PayloadError(f"{name} must be an id of letters, digits, - and _, got {shorten(value)}")
+    """An id as text. One that Label Studio cannot have would end every push and reconciliation that asks for it."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or not NUMBER.fullmatch(str(value)):
+        raise PayloadError(f"{name} must be an id of at most 18 digits, got {shorten(value)}")
     return str(value)
 
 

@@ -72,8 +72,8 @@ def put_off(run: JobRun) -> None:
 def push(workspace: Workspace, *, limit: int | None = None, now: datetime, go_on: Callable[[], None] = lambda: None) -> Pushed:
     """Send what waits for review, at most `limit` listings, and withdraw what is no longer needed.
 
-    `go_on` is called before each chunk and each task that is opened again, and may raise to end the push there; what was sent
-    is noted, or found again.
+    `go_on` is called before each chunk and each task that is opened again or closed, and may raise to end the push there;
+    what was sent is noted, or found again.
 
     Raises Busy while another push runs, LabelStudioError if the project is gone or its page is not ours.
     """
@@ -187,7 +187,6 @@ class _Push:
 
     def _reopen(self, task: Task, there: dict[str, tuple[str, int]]) -> bool:
         """Ask for one more answer than there is, or for as many as are wanted, with the page brought up to date."""
-        self.go_on()
         task_id, n_answers = there[task.listing.ref]
         overlap = max(task.n_wanted, n_answers + 1)
         shown = tasks.data(task, self.workspace.settings.service_url)
@@ -220,6 +219,7 @@ class _Push:
         return Pushed(n_withdrawn=n_withdrawn)
 
     def _patch(self, task_id: str, change: dict[str, object]) -> bool:
+        self.go_on()
         try:
             self.client.request("PATCH", f"/api/tasks/{task_id}/", what=f"change task {task_id}", json_body=change)
         except NotThere:

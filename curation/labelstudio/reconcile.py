@@ -6,8 +6,8 @@ cursor is stored in the transaction of its page, so a killed run goes on where i
 order cannot show is looked for by number (deleted tasks) and by `revisits.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from curation import crash, telemetry
-from curation.errors import ConfigError, PayloadError, StaleLease
+from curation.errors import ConfigError, PayloadError
 from curation.labelstudio import apply, held, hook, labelconfig, payloads, project, revisits, walk
 from curation.labelstudio.answers import Vocabulary
 from curation.labelstudio.client import Client, NotThere
@@ -56,21 +56,12 @@ class Drift:
 
 
 def handle(run: JobRun) -> None:
-    """The `reconcile` job."""
+    """The `reconcile` job. A worker that must stop does so between two parts; the job goes on from the cursor."""
     with run.workspace.db.read() as session:
         now = run.workspace.db.now(session)
         if project.find(session) is None:
             return  # not set up yet: there is nothing to compare with
-    reconcile(run.workspace, now, writing=lambda: _unless_stopped(run), sweep=False)
-
-
-@contextmanager
-def _unless_stopped(run: JobRun) -> Iterator[Session]:
-    """A worker that must stop does so between two parts; the job goes on from the cursor."""
-    if run.lost.is_set():
-        raise StaleLease("reconciliation was given up because its lease was lost or the worker stops; it goes on from its cursor")
-    with run.writing() as session:
-        yield session
+    reconcile(run.workspace, now, writing=run.writing, sweep=False)
 
 
 def reconcile(

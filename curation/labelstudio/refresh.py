@@ -1,6 +1,6 @@
 """Fresh suggestions after a promotion: Label Studio never replaces a prediction by itself."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -48,18 +48,21 @@ def handle(run: JobRun) -> None:
         if project.find(session) is None:
             return  # not set up yet: nobody sees a suggestion
     try:
-        refresh(run.workspace, now)
+        refresh(run.workspace, now, go_on=run.go_on)
     except Busy:
         put_off(run)
 
 
-def refresh(workspace: Workspace, now: datetime, *, grace_s: float = GRACE_S) -> Refreshed:
+def refresh(
+    workspace: Workspace, now: datetime, *, grace_s: float = GRACE_S, go_on: Callable[[], None] = lambda: None
+) -> Refreshed:
     """Give every undecided task the newest suggestion and switch the project to it. Safe to repeat, also after a kill.
 
     The new version is imported whole before the project is switched to it. The old ones go `grace_s` after that: a page that
     was opened before names its prediction when it is submitted, and Label Studio refuses the answer if that is gone. Tasks
     that are asked blind get an empty prediction, which says when it is their turn. What is not doubted any more is
-    withdrawn. Raises Busy while a push runs.
+    withdrawn. `go_on` is called before each task whose words change, and may raise to end it there. Raises Busy while a
+    push runs.
     """
     with Client.of(workspace.settings) as client, lease.exclusive(workspace) as writer:
         _withdraw(workspace)
@@ -76,7 +79,7 @@ def refresh(workspace: Workspace, now: datetime, *, grace_s: float = GRACE_S) ->
         after, n_predictions = _import(workspace, client, ours.id, found, briefing, writer, there)
         project.set_version(client, ours.id, version)
         n_old = _retire(workspace, client, ours.id, version, now, grace_s)
-        return Refreshed(version, n_predictions, n_old, _reword(client, before, after))
+        return Refreshed(version, n_predictions, n_old, _reword(client, before, after, go_on))
 
 
 def _retire(workspace: Workspace, client: Client, project_id: int, version: str, now: datetime, grace_s: float) -> int:
@@ -160,10 +163,11 @@ def _import(
     return after, n_predictions
 
 
-def _reword(client: Client, before: Mapping[str, Shown], after: Mapping[str, Shown]) -> int:
+def _reword(client: Client, before: Mapping[str, Shown], after: Mapping[str, Shown], go_on: Callable[[], None]) -> int:
     """Bring what the pages show up to date: suggestion in words, reasons, neighbours; how many tasks showed another one."""
     changed = {task_id: data for task_id, data in after.items() if before[task_id] != data}
     for task_id, data in changed.items():
+        go_on()
         body = {"data": {**before[task_id], **data}}
         client.request("PATCH", f"/api/tasks/{task_id}/", what=f"change task {task_id}", json_body=body)
     return len(changed)

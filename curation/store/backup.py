@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,14 +25,15 @@ from curation.settings import Settings
 from curation.store import schema
 from curation.store.db import Database
 from curation.store.files import sha256_of_file, write_atomic
+from curation.store.mirror import mirror
 from curation.store.workspace import Workspace
 
 FORMAT = "refurbish-backup-1"
 ABOUT = "backup.json"
 HOME = "home"
 SQLITE, POSTGRESQL = "refurbish.db", "refurbish.dump"
-LEFT_OUT = ("cache", "refurbish.db", "refurbish.db-wal", "refurbish.db-shm")
-"""Of `home`: what is made again, and the database, which is copied apart."""
+BESIDE = ("", "-wal", "-shm", "-journal")
+"""A SQLite database is these files; one of them with another's database ruins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,13 @@ def take(workspace: Workspace, folder: Path, *, now: datetime, dump: Path | None
     `dump`: what pg_dump -Fc wrote just before, where it is not installed here. Raises InputError on a folder that holds
     something else or cannot be written, ConfigError where pg_dump is missing, DatabaseError where it fails.
     """
+    _require_apart(workspace.settings.home, folder)
     _require_ours(folder)
     try:
         (folder / HOME).mkdir(parents=True, exist_ok=True)
         (folder / ABOUT).unlink(missing_ok=True)  # it is none until it is whole
         database = _copy_database(workspace.db, folder, dump)
-        n_files, n_bytes = _mirror(workspace.settings.home, folder / HOME)
+        n_files, n_bytes = mirror(workspace.settings.home, folder / HOME, _sqlite_files(workspace.settings.url))
         made = Backup(
             FORMAT,
             __version__,
@@ -107,14 +110,44 @@ def restore(settings: Settings, folder: Path) -> Backup:
     home = settings.home
     if home.is_dir() and any(home.iterdir()):
         raise InputError(f"home {home} is not empty; name a new one with --home")
+    _require_apart(home, folder)
     _require_empty(settings.url, is_sqlite)
-    try:
-        _mirror(folder / HOME, home)
+    with _all_or_nothing(home):
+        mirror(folder / HOME, home, _sqlite_files(settings.url))
         _fill(settings.url, database, is_sqlite)
         _free_jobs(settings.url)
-    except OSError as error:
-        raise InputError(f"restore to {home} failed: {error}; empty that folder and try again") from error
     return found
+
+
+@contextmanager
+def _all_or_nothing(home: Path) -> Iterator[None]:
+    """What fails half-way leaves the home as empty as it was, so that it can be tried again."""
+    was_there = home.is_dir()
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(home, ignore_errors=True)
+        if was_there:
+            home.mkdir(exist_ok=True)
+        if isinstance(error, OSError):
+            raise InputError(f"restore to {home} failed: {error}; make room there, then try again") from error
+        raise
+
+
+def _require_apart(home: Path, folder: Path) -> None:
+    """A backup inside the home would copy itself, deeper each time."""
+    one, other = home.resolve(), folder.resolve()
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise InputError(f"{folder} and home {home} lie in one another; name a folder elsewhere, best on another disk")
+
+
+def _sqlite_files(url: str) -> frozenset[Path]:
+    """The files of the database, wherever they lie and whatever they are called; none of PostgreSQL."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return frozenset()
+    file = Path(parsed.database or "").resolve()
+    return frozenset(file.with_name(file.name + end) for end in BESIDE)
 
 
 def _require_ours(folder: Path) -> None:
@@ -126,9 +159,8 @@ def _require_ours(folder: Path) -> None:
 
 def _require_empty(url: str, is_sqlite: bool) -> None:
     if is_sqlite:
-        file = Path(make_url(url).database or "")
-        if file.exists():
-            raise InputError(f"database {file} is there already; name another with --home or --database-url")
+        if there := sorted(str(file) for file in _sqlite_files(url) if file.exists()):
+            raise InputError(f"database {there[0]} is there already; name another with --home or --database-url")
         return
     db = Database(url)
     try:
@@ -211,48 +243,6 @@ def _run(words: Sequence[str], url: str) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DatabaseError(f"{command[0]} failed: {shorten(done.stderr.strip(), 500)}; nothing was kept, try again")
-
-
-def _mirror(source: Path, target: Path) -> tuple[int, int]:
-    """Make `target` hold the files of `source`, copying what is not there; how many files and bytes it holds."""
-    n_files = n_bytes = 0
-    wanted: set[Path] = set()
-    for path in _files(source):
-        name = path.relative_to(source)
-        try:
-            n_bytes += _copied(path, target / name)
-        except FileNotFoundError:
-            continue  # deleted meanwhile, as an export may be
-        wanted.add(target / name)
-        n_files += 1
-    for path in _files(target):
-        if path not in wanted:
-            path.unlink()
-    return n_files, n_bytes
-
-
-def _copied(source: Path, target: Path) -> int:
-    there, size = target.stat() if target.is_file() else None, source.stat()
-    if there is None or (there.st_size, there.st_mtime_ns) != (size.st_size, size.st_mtime_ns):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        try:
-            shutil.copy2(source, part)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    return size.st_size
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Finished files only, links never."""
-    for root, folders, names in os.walk(folder):
-        left_out = LEFT_OUT if Path(root) == folder else ()
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in left_out)
-        for name in sorted(names):
-            path = Path(root) / name
-            if not name.startswith(".") and name not in left_out and path.is_file() and not path.is_symlink():
-                yield path
 
 
 def is_current(found: Backup) -> bool:

@@ -165,6 +165,8 @@ class Database:
     def compact(self) -> bool:
         """Leave nothing of deleted rows in the database's own files; False where others are using it just now.
 
+        Raises DatabaseError where there is no room for it: SQLite writes all that is left once more.
+
         On PostgreSQL a plain VACUUM: what was deleted cannot be queried, and its space is given to new rows.
         """
         if not self.is_sqlite:
@@ -175,8 +177,12 @@ class Database:
         try:
             raw.cursor().execute("VACUUM")
             return bool(raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
-        except sqlite3.OperationalError:
-            return False
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                return False
+            raise DatabaseError(
+                f"the database's file cannot be cleared: {error}; make room, then run: refurbish erase --finish"
+            ) from error
         finally:
             raw.close()
 

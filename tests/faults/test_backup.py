@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import select, text
+from sqlalchemy import make_url, select, text
 
 from curation.cli import main
 from curation.errors import ConfigError, DatabaseError, InputError, IntegrityError
@@ -185,6 +187,56 @@ def test_a_restore_never_writes_over_what_is_there(sqlite_workspace: Workspace, 
     (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match="something else"):
         backup.take(sqlite_workspace, tmp_path / "photos", now=NOW)
+
+
+def test_a_backup_is_not_put_into_what_it_copies(sqlite_workspace: Workspace) -> None:
+    """It would copy itself, deeper each time (fault 74)."""
+    home = sqlite_workspace.settings.home
+    for folder in (home / "backup", home, home.parent):
+        with pytest.raises(InputError, match="lie in one another; name a folder elsewhere"):
+            backup.take(sqlite_workspace, folder, now=NOW)
+    assert not (home / "backup").exists()
+
+
+def test_a_database_of_another_name_in_the_home_is_copied_once(sqlite_workspace: Workspace, tmp_path: Path) -> None:
+    """Its log of the time of copying does not come to lie beside the restored database, which it would change (fault 74)."""
+    old = sqlite_workspace.settings
+    settings = old.model_copy(update={"home": tmp_path / "own", "database_url": f"sqlite:///{tmp_path}/own/mine.db"})
+    (tmp_path / "own").mkdir()
+    with sqlite3.connect(tmp_path / "own" / "mine.db") as copy, sqlite3.connect(make_url(old.url).database or "") as source:
+        source.backup(copy)
+    workspace = Workspace.open(settings)
+    filled(workspace)
+    assert (tmp_path / "own" / "mine.db-wal").exists()
+    backup.take(workspace, tmp_path / "backup", now=NOW)
+    assert not list((tmp_path / "backup" / "home").glob("mine.db*"))
+    workspace.close()
+    new = old.model_copy(update={"home": tmp_path / "new", "database_url": f"sqlite:///{tmp_path}/elsewhere.db"})
+    (tmp_path / "elsewhere.db-wal").write_bytes(b"of another database")
+    with pytest.raises(InputError, match=r"elsewhere.db-wal is there already"):
+        backup.restore(new, tmp_path / "backup")
+
+
+def test_a_restore_that_fails_can_be_tried_again(
+    workspace: Workspace, elsewhere: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home is as empty as before; so is the database (fault 74)."""
+    workspace.files.put(b"a manifest")
+    backup.take(workspace, tmp_path / "backup", now=NOW)
+    real, is_sqlite = shutil.copyfile, workspace.db.is_sqlite
+
+    def full(source: Any, target: Any, **how: Any) -> Any:
+        if "refurbish.db" in str(target):
+            raise OSError(28, "No space left on device")
+        return real(source, target, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        patched.setenv("PATH", os.environ["PATH"] if is_sqlite else "")
+        with pytest.raises((InputError, ConfigError), match=r"make room there, then try again|pg_restore is not installed"):
+            backup.restore(elsewhere, tmp_path / "backup")
+    assert not elsewhere.home.exists()
+    assert backup.restore(elsewhere, tmp_path / "backup").n_files > 0
 
 
 def test_without_pg_dump_its_command_is_told(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """Erasure on request: a word planted in every field is found nowhere afterwards, and what is left still fits together."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from sqlalchemy import select, text, update
 from curation import erasure_commands
 from curation.catalog import ingest
 from curation.catalog.embeddings import Embedded, Writer
+from curation.errors import DatabaseError
+from curation.labelstudio import apply, payloads
 from curation.release import erasure as snapshots_of
 from curation.release import exports, snapshot, verify
 from curation.review import neighbours, timeline
@@ -23,6 +27,7 @@ from curation.types import Question
 from curation.worker import Worker
 from tests import builders, commands, review_world
 from tests.conftest import NOW
+from tests.full_disk import largest_file
 
 CANARY = "Quokkaberg"
 SELLER = f"{CANARY}-seller"
@@ -175,6 +180,29 @@ def test_an_erased_listing_does_not_come_back(workspace: Workspace, tmp_path: Pa
         assert history.of(session, "mine-1").changes[0].source == "seller", "nothing of the erased one is taken for its own"
 
 
+def test_an_answer_that_is_being_applied_is_erased_too(workspace: Workspace) -> None:
+    """The erasure waits for it: else its words, and its vote, would be written after all others were silenced (fault 77)."""
+    builders.add(workspace, builders.record("mine-0"))
+    began = threading.Thread(
+        target=erasure_commands.begin, args=(workspace, None, ["mine-0"]), kwargs={"by": "ada", "reason": ""}
+    )
+    with workspace.db.write() as session:
+        words = apply.vocabulary(session, workspace)
+        answer = payloads.parse(said("mine-0", "7", CANARY), "labelstudio/1", words.categories, words.violations)
+        apply.apply_events(session, workspace, answer.events, via=apply.WEBHOOK, now=NOW)
+        began.start()
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        for _ in range(0 if workspace.db.is_sqlite else 500):
+            with workspace.db.read() as reading:
+                if reading.execute(waiting).scalar_one():
+                    break
+            time.sleep(0.01)
+    began.join(timeout=30)
+    with workspace.db.read() as session:
+        assert {(row.note, row.is_current) for row in session.execute(select(AnnotationRow)).scalars()} == {("", False)}
+        assert history.of(session, "mine-0").erased_at is not None
+
+
 def test_an_erased_last_id_is_never_given_again(workspace: Workspace) -> None:
     """The history of an erased listing cannot become a new one's (fault 77)."""
     builders.add(workspace, *builders.records(3))
@@ -275,3 +303,15 @@ def test_what_cannot_be_erased_is_said(sqlite_workspace: Workspace, words: tuple
     """Nothing there, nothing named, or too much named."""
     found = commands.run(sqlite_workspace, "erase", *words)
     assert found.exit_code == 1 and found.stderr.startswith("refurbish: ")
+
+
+def test_a_disk_too_full_to_clear_the_database_is_said(sqlite_workspace: Workspace) -> None:
+    """It is not told to be in use; what was erased is erased, and --finish clears the file (fault 77)."""
+    builders.add(sqlite_workspace, builders.record("mine-0"))
+    erasure_commands.begin(sqlite_workspace, None, ["mine-0"], by="ada", reason="")
+    with (
+        largest_file(8192),
+        pytest.raises(DatabaseError, match=r"cannot be cleared: .* make room, then run: refurbish erase --finish"),
+    ):
+        sqlite_workspace.db.compact()
+    assert erasure_commands.finish(sqlite_workspace)["database"] == "cleared"

@@ -186,11 +186,13 @@ def test_api_task_lists_skips_and_people_as_objects() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"id": ...}, "annotation.id must be an id of letters, digits, - and _, got None"),
-        ({"id": True}, "annotation.id must be an id of letters, digits, - and _, got True"),
-        ({"id": "x" * 81}, "annotation.id must be an id of letters, digits, - and _, got 'xxx"),
-        ({"id": "../../users/7"}, "annotation.id must be an id of letters, digits, - and _, got '../../users/7'"),
-        ({"task": None}, "annotation.task must be an id of letters, digits, - and _, got None"),
+        ({"id": ...}, "annotation.id must be an id of at most 18 digits, got None"),
+        ({"id": True}, "annotation.id must be an id of at most 18 digits, got True"),
+        ({"id": "x" * 81}, "annotation.id must be an id of at most 18 digits, got 'xxx"),
+        ({"id": "../../users/7"}, "annotation.id must be an id of at most 18 digits, got '../../users/7'"),
+        ({"task": "seven"}, "annotation.task must be an id of at most 18 digits, got 'seven'"),
+        ({"task": 10**18}, "annotation.task must be an id of at most 18 digits, got 1000000000000000000"),
+        ({"task": None}, "annotation.task must be an id of at most 18 digits, got None"),
         ({"was_cancelled": ...}, "annotation.was_cancelled must be true or false, got None"),
         ({"was_cancelled": "no"}, "annotation.was_cancelled must be true or false, got 'no'"),
         ({"updated_at": "2026-02-28T09:15:02"}, "annotation.updated_at must be a time with its zone"),
@@ -241,7 +243,7 @@ def test_note_with_a_lone_surrogate_is_refused() -> None:
         (b'{"action": "TASKS_DELETED", "project": {"id": 7}}', "tasks must be an object or a list of objects, got None"),
         (
             b'{"action": "TASKS_DELETED", "tasks": [{}], "project": {"id": 7}}',
-            r"tasks\[\].id must be an id of letters, digits, - and _, got None",
+            r"tasks\[\].id must be an id of at most 18 digits, got None",
         ),
     ],
 )
