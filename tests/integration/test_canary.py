@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
+from onnx import load_from_string, numpy_helper
 
 from curation.catalog.scorer import Scorer
 from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX
@@ -71,6 +72,24 @@ def test_the_model_before_goes_on_where_the_new_one_answers_nonsense(
     third = api_world.promote(workspace, 1.0)
     after = held.current()
     assert after is not None and after.name == third and held.refused is None
+
+
+def test_the_model_before_goes_on_where_the_new_one_cannot_be_run(workspace: Workspace) -> None:
+    """A file that loads, and whose every run the runtime ends, is refused as one that answers nonsense is (fault 56)."""
+    first = api_world.promote(workspace)
+    held = Model(workspace, check_s=0.0)
+    assert held.live() is not None
+    force(workspace, add(workspace, cut))
+    assert (found := held.current()) is not None and found.name == first
+    assert held.refused is not None and "stops at made-up listings" in held.refused.words
+
+
+def cut(graph: bytes) -> bytes:
+    """The same graph with one row of its n-gram table: what it looks up is not there."""
+    model = load_from_string(graph)
+    table = next(one for one in model.graph.initializer if one.name == "detector.text.table")
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:1].copy(), table.name))
+    return bytes(model.SerializeToString())
 
 
 def test_a_process_that_starts_answers_by_the_newest_good_release(workspace: Workspace) -> None:
