@@ -139,6 +139,26 @@ def test_too_many_failed_answers_bring_the_model_before_back(
     assert (found := held.current()) is not None and found.name == third and held.refused is None
 
 
+def test_a_model_that_was_taken_back_is_not_fallen_back_to(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rollback the model before is one that somebody had a reason to take back (fault 57)."""
+    first = api_world.promote(workspace)
+    held = Model(workspace, check_s=0.0)
+    assert held.live() is not None
+    second = api_world.promote(workspace, 1.0)
+    assert (found := held.current()) is not None and found.name == second
+    with workspace.db.write() as session:
+        registry.rollback(session, by="ada", reason="wrong answers", now=NOW, files=workspace.files)
+    found = held.current()
+    assert found is not None and found.name == first
+    scorer, empty = found.scorer, found.scorer.featurizer.transform([], workspace.media)
+    monkeypatch.setattr(Scorer, "predict", _failing)
+    for _ in range(5):
+        with pytest.raises(ProbabilityError):
+            scorer.predict(empty)
+    found = held.current()
+    assert found is not None and found.name == first and held.refused is None
+
+
 def _failing(*_: object) -> None:
     raise ProbabilityError("the model gave NaN")
 
