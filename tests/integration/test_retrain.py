@@ -11,6 +11,7 @@ import pytest
 import torch
 from sqlalchemy import func, select, update
 
+from curation.catalog import erasure
 from curation.catalog.scorer import FP32, Scorer
 from curation.catalog.sidecar import INT8, TOKENIZER
 from curation.errors import ConfigError, InputError, StaleLease
@@ -26,7 +27,7 @@ from curation.store.workspace import Workspace
 from curation.types import NO_VIOLATION, LabelSource, Question, Split
 from tests import commands, review_world
 from tests.builders import add, all_listings, photo, record
-from trainer import given, retrain
+from trainer import given, retrain, runs
 from trainer.commands import shown as training_shown
 from trainer.config import TrainConfig
 from trainer.processes import ALONE
@@ -349,3 +350,16 @@ def test_checkpoints_are_of_the_listings_as_they_were(workspace: Workspace, now:
     with workspace.db.write() as session:
         session.execute(update(ListingRow).where(ListingRow.ref == "r7").values(seller_ref="somebody else"))
     assert folder() != before
+
+
+def test_a_killed_run_is_buried_though_caches_were_cleared(workspace: Workspace, now: datetime) -> None:
+    """As erasing does; a run that somebody works on stays as it is (fault 77)."""
+    catalog(workspace, 12)
+    begun = [retrain._begin(workspace, "test", now, TINY, "cpu", job_id=None) for _ in range(2)]
+    with runs.alive(workspace, begun[0].run_id):
+        with pytest.raises(KeyboardInterrupt), runs.alive(workspace, begun[1].run_id):
+            raise KeyboardInterrupt
+        erasure.clear_cache(workspace)
+        runs.bury_killed(workspace)
+        with workspace.db.read() as session:
+            assert [registry.run(session, one.run_id).state for one in begun] == ["running", "failed"]
