@@ -50,8 +50,13 @@ def reported(rows: SnapshotRows, name: str) -> Mask:
 
 
 def asked_of(rows: SnapshotRows, policy: Sequence[str], added: Sequence[Added], spoke_at: Mapping[int, datetime]) -> Mask:
-    """(N, V) the same of every violation of the policy; those that were not added were always in it."""
+    """(N, V) the same of every violation of the policy; those that were not added were always in it.
+
+    The snapshot's own votes go before `spoke_at`: labels as they are now may have been decided again since.
+    """
     since, decided = {one.name: one.at for one in added}, by_moderators(rows)
+    voted = {one.id: at for one, at in zip(rows.listings, rows.voted_at, strict=False) if at is not None}
+    spoke_at = {**spoke_at, **voted}
     found = np.repeat(decided[:, None], len(policy), 1)
     for column, name in enumerate(policy):
         if name in since:

@@ -39,6 +39,9 @@ N_KEPT = 2
 STALE_S = 7 * 24 * 3600.0
 """Checkpoints that nobody went on from for so long are removed when another run begins."""
 
+N_LEFT = 3
+"""And of interrupted runs all but so many: a night that fails after the other would fill the disk within the week."""
+
 log = telemetry.logger("checkpoint")
 
 
@@ -80,10 +83,10 @@ class Checkpoints:
         """Of a run whose weights follow from this, as JSON; what other runs left long ago is removed."""
         versions = {"format": FORMAT, "refurbish": __version__, "torch": torch.__version__, "processes": processes.n}
         told = json.dumps({**versions, **follows_from}, sort_keys=True, allow_nan=False)
-        root = home / "cache" / "fits"
+        own = home / "cache" / "fits" / hashlib.sha256(told.encode()).hexdigest()
         if processes.is_first:
-            _sweep(root, time.time() - STALE_S)
-        found = cls(root / hashlib.sha256(told.encode()).hexdigest(), every_s, processes)
+            _sweep(own, time.time() - STALE_S)
+        found = cls(own, every_s, processes)
         found.kept_at_s = found.clock()
         return found
 
@@ -192,14 +195,16 @@ def _header(data: bytes) -> dict[str, str]:
     return found
 
 
-def _sweep(root: Path, before: float) -> None:
-    """Remove the folders that nothing was written to since."""
+def _sweep(own: Path, before: float) -> None:
+    """Of the folders beside this one, remove those that nothing was written to since, and all but the newest."""
     try:
-        old = [path for path in root.iterdir() if path.is_dir() and max(_changed(path)) < before]
+        changed = {path: max(_changed(path)) for path in own.parent.iterdir() if path.is_dir() and path != own}
     except OSError:
         return
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True)
+    newest = sorted(changed, key=changed.__getitem__, reverse=True)[:N_LEFT]
+    for path in changed:
+        if changed[path] < before or path not in newest:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _changed(folder: Path) -> Iterator[float]:

@@ -4,7 +4,8 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,10 +99,20 @@ def read(
         processes.agree({"carried state": before and before.report, "inputs": [zlib.crc32(part.tobytes()) for part in inputs]})
     told = {name: value for name, value in config.to_json().items() if name != "checkpoint_s"}
     learnt = {"snapshot": sha256, "config": told, "carried": before and before.report, "device": device.type}
-    arrays = (*inputs[:3], wanted.category, wanted.category_weight, wanted.violation, wanted.violation_weight)
-    follows_from = {**learnt, "inputs": [zlib.crc32(part.tobytes()) for part in arrays]}
+    follows_from = {**learnt, "inputs": _crcs(table)}
     saved = Checkpoints.of(workspace.settings.home, follows_from, config.checkpoint_s, processes)
     return Given(rows, wanted, before, train, validation, tokenizer, features, table, saved)
+
+
+def _crcs(table: data.Table) -> dict[str, int]:
+    """Of all that a fit sees of a table. Listings can have changed since their snapshot, a backbone's file since the last run."""
+    seen: dict[str, Any] = {}
+    for part in (table.features, table.features.tokens, table.targets):
+        if part is not None:
+            seen |= {f"{type(part).__name__}.{one.name}": getattr(part, one.name) for one in fields(part)}
+    seen.pop("Features.photos")  # the stem is learnt from them, and their names are in the snapshot
+    seen |= {f"stem.{name}": value.cpu().numpy() for name, value in table.stem.state_dict().items()}
+    return {name: zlib.crc32(value.tobytes()) for name, value in seen.items() if isinstance(value, np.ndarray)}
 
 
 def follow(workspace: Workspace, sha256: str, config: TrainConfig, device: torch.device, processes: Processes) -> None:

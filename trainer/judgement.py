@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from curation import telemetry
 from curation.catalog.features import Features
 from curation.catalog.photos import PhotoCache
 from curation.catalog.scorer import FP32, Scorer, Scores
@@ -21,6 +22,8 @@ from curation.types import Listing, Split
 from trainer import data, evaluate, loop, onnx
 from trainer.evaluate import Verified
 from trainer.rows import SnapshotRows, trained_on
+
+log = telemetry.logger("gate")
 
 SKELETON_RUN = "skeleton_run"
 """In the config of a run that only added a head: the run of the model that it was added to."""
@@ -130,11 +133,14 @@ def _challenger(
 def _champion(
     workspace: Workspace, rows: SnapshotRows, champion: Model | None, verified: Verified
 ) -> tuple[_Answers | None, dict[str, Any] | None]:
-    """The live model's answers, or why there are none: one that cannot be run has nothing to defend."""
+    """The live model's answers, or why there are none: one that cannot be run has nothing to defend.
+
+    One whose whole numbers this machine computes otherwise than its own is run in floats.
+    """
     if champion is None:
         return None, None
     try:
-        scorer = Scorer.load(workspace.files, champion.onnx_sha256, champion.sidecar_sha256, workspace.settings.precision)
+        scorer = _runnable(workspace, champion)
         n_bytes = len(workspace.files.get(champion.onnx_sha256, ONNX_SUFFIX))
     except (NotFoundError, IntegrityError) as error:
         return None, {"name": champion.name, "error": str(error)}
@@ -145,6 +151,15 @@ def _champion(
     latency_ms = onnx.latency_ms_p95(scorer, rows.listings, workspace.media)
     made = evaluate.candidate(champion.name, scores, verified, n_bytes=n_bytes, latency_ms_p95=latency_ms, reproduces=True)
     return (made, scores, scorer.cuts), None
+
+
+def _runnable(workspace: Workspace, model: Model) -> Scorer:
+    shas = model.onnx_sha256, model.sidecar_sha256
+    try:
+        return Scorer.load(workspace.files, *shas, workspace.settings.precision)
+    except IntegrityError as error:
+        log.warning("live model not run as it is served", model=model.name, error=str(error))
+        return Scorer.load(workspace.files, *shas, FP32)
 
 
 def _seen_by(workspace: Workspace, champion: Model | None) -> tuple[set[str], set[str]]:

@@ -1,8 +1,9 @@
 """The listings of a snapshot with their labels, in one order for features, targets and predictions."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ class SnapshotRows:
     category: tuple[Label | None, ...]
     violation: tuple[Label | None, ...]
     alone: tuple[str | None, ...] = ()  #: who decided the category with nobody else, None = a model, nobody or several
+    voted_at: tuple[datetime | None, ...] = ()  #: when the last vote on violations was cast, None = none is kept
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -63,6 +65,7 @@ def load(workspace: Workspace, frame: "pd.DataFrame") -> SnapshotRows:
         category=_labels(frame, "category"),
         violation=_labels(frame, "violation"),
         alone=tuple(map(_alone, frame["category_source"], frame["category_evidence"])),
+        voted_at=tuple(map(_voted_at, frame["violation_source"], frame["violation_evidence"])),
     )
 
 
@@ -73,10 +76,20 @@ def trained_on(frame: "pd.DataFrame") -> tuple[set[str], set[str]]:
 
 
 def _alone(source: object, evidence: object) -> str | None:
-    if source != LabelSource.MODERATORS.value or not isinstance(evidence, str):
-        return None
-    names = {str(vote.get("annotator")) for vote in json.loads(evidence).get("votes", ())}
+    names = {str(vote.get("annotator")) for vote in _votes(source, evidence)}
     return names.pop() if len(names) == 1 else None
+
+
+def _voted_at(source: object, evidence: object) -> datetime | None:
+    return max((datetime.fromisoformat(vote["at"]) for vote in _votes(source, evidence)), default=None)
+
+
+def _votes(source: object, evidence: object) -> Sequence[Mapping[str, str]]:
+    """Behind a moderators' label; empty behind another one."""
+    if source != LabelSource.MODERATORS.value or not isinstance(evidence, str):
+        return ()
+    found: Sequence[Mapping[str, str]] = json.loads(evidence).get("votes", ())
+    return found
 
 
 def _labels(frame: "pd.DataFrame", question: str) -> tuple[Label | None, ...]:

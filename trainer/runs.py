@@ -62,7 +62,7 @@ def bury_killed(workspace: Workspace) -> None:
 
 
 def _sign(workspace: Workspace, run_id: int) -> Path:
-    return workspace.settings.home / "cache" / "runs" / f"{run_id}.lock"
+    return workspace.settings.home / "running" / f"{run_id}.lock"
 
 
 def _is_left(path: Path) -> bool:

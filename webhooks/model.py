@@ -123,7 +123,7 @@ class Model:
         except (RefurbishError, SQLAlchemyError) as error:
             log.error("release log not read", error=str(error))
             return
-        self._take(released[0].id, candidates if self._live is None else candidates[:1])
+        self._take(released[0].id, candidates)
 
     def _is_news(self, newest: int) -> bool:
         held, refused = self._live, self._refused
@@ -132,10 +132,13 @@ class Model:
         return held is None or held.release_id != newest
 
     def _take(self, newest: int, candidates: list[registry.Model]) -> None:
-        """The first of these that can be used; a process that holds none goes back in the log."""
+        """The first of these that can be used; a process that holds none goes back in the log.
+
+        The one it held stays at hand, unless it was taken back: people had a reason.
+        """
         self._tried_at_s = time.monotonic()
         refused = None
-        for model in candidates:
+        for model in candidates if self._live is None else candidates[:1]:
             try:
                 scorer = self._loaded(model, newest)
             except (RefurbishError, OSError) as error:
@@ -143,7 +146,8 @@ class Model:
                 refused = refused or Refused(newest, model.name, str(error), is_final=False)
                 continue
             with self._swap:
-                self._before, self._live = self._live, Live(newest, model.name, scorer)
+                is_usable = self._live is not None and self._live.name in {one.name for one in candidates[1:]}
+                self._before, self._live = self._live if is_usable else None, Live(newest, model.name, scorer)
                 self._answered.clear()
             log.info("model loaded", model=model.name, precision=scorer.precision)
             break

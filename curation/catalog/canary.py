@@ -47,10 +47,7 @@ def answers(scorer: "Scorer") -> dict[str, list[list[tuple[int, float]]]]:
 
 def check(scorer: "Scorer", told: Mapping[str, Any] | None) -> None:
     """Raise IntegrityError if the model answers otherwise than its sidecar tells, or nothing that could be probabilities."""
-    try:
-        scores = scorer.predict(features(scorer))
-    except ProbabilityError as error:
-        raise IntegrityError(f"{_named(scorer)} answers made-up listings with NaN; export it again or promote another") from error
+    scores = _answered(scorer)
     _require_probabilities(scorer, scores)
     for name, found in (("category", scores.category_probs), ("violation", scores.violation_probs)):
         wanted = _parsed(scorer, told, name, found.shape) if told is not None else ()
@@ -60,6 +57,18 @@ def check(scorer: "Scorer", told: Mapping[str, Any] | None) -> None:
                     f"{_named(scorer)} answers {found[row, column]:.3f} instead of {p:.3f} for the {name} of a made-up listing: "
                     "it does not run here as where it was made; export it again here, or set precision to fp32"
                 )
+
+
+def _answered(scorer: "Scorer") -> "Scores":
+    try:
+        return scorer.predict(features(scorer))
+    except ProbabilityError as error:
+        raise IntegrityError(f"{_named(scorer)} answers made-up listings with NaN; export it again or promote another") from error
+    except Exception as error:
+        if type(error).__module__.startswith("onnxruntime"):
+            words = f"{_named(scorer)} loads, but stops at made-up listings: {shorten(str(error), 200)}"
+            raise IntegrityError(f"{words}; export it again or promote another") from error
+        raise
 
 
 def features(scorer: "Scorer") -> Features:

@@ -79,3 +79,25 @@ def test_a_full_retrain_is_judged_by_who_could_have_said_it(workspace: Workspace
     n = {name: one["n"] for name, one in report.items()}
     assert 0 < n.pop(TICKETS) < min(n.values()) / 2
     assert report[TICKETS]["threshold"]["n"] < N - N_OLD
+
+
+def test_what_was_decided_after_the_snapshot_denies_nothing_in_it(workspace: Workspace, now: datetime) -> None:
+    """A run that was lost goes on with its snapshot, in which nobody could have named what was added and decided later."""
+    add(workspace, *listed(N))
+    vote(workspace, now - timedelta(days=1), NO_VIOLATION)
+    before = snapshot.create(workspace, now=now)
+    with workspace.db.write() as session:
+        violations.add(session, workspace.settings, TICKETS, "Fake tickets", now=now)
+    vote(workspace, now + timedelta(hours=1), TICKETS)
+    wanted = given.read(workspace, before.sha256, TINY, torch.device("cpu"), Stages(lambda: False), ALONE).wanted
+    at = wanted.violations.index(TICKETS)
+    assert not wanted.is_asked[:, at].any() and np.delete(wanted.is_asked, at, 1).all() and not wanted.violation[:, at].any()
+    assert targets(workspace, now + timedelta(hours=2)).is_asked.all()
+
+
+def vote(workspace: Workspace, at: datetime, said: str) -> None:
+    """One moderator decides everything so."""
+    with workspace.db.write() as session:
+        for listing in all_listings(workspace):
+            found = Resolved(said, LabelSource.MODERATORS, 1.0, {"votes": [{"annotator": "ada", "at": at.isoformat()}]})
+            labels.set_label(session, listing.id, Question.VIOLATION, found, now=at)

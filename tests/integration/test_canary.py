@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
+from onnx import load_from_string, numpy_helper
 
 from curation.catalog.scorer import Scorer
 from curation.catalog.sidecar import ONNX_SUFFIX, SIDECAR_SUFFIX
@@ -73,6 +74,24 @@ def test_the_model_before_goes_on_where_the_new_one_answers_nonsense(
     assert after is not None and after.name == third and held.refused is None
 
 
+def test_the_model_before_goes_on_where_the_new_one_cannot_be_run(workspace: Workspace) -> None:
+    """A file that loads, and whose every run the runtime ends, is refused as one that answers nonsense is (fault 56)."""
+    first = api_world.promote(workspace)
+    held = Model(workspace, check_s=0.0)
+    assert held.live() is not None
+    force(workspace, add(workspace, cut))
+    assert (found := held.current()) is not None and found.name == first
+    assert held.refused is not None and "stops at made-up listings" in held.refused.words
+
+
+def cut(graph: bytes) -> bytes:
+    """The same graph with one row of its n-gram table: what it looks up is not there."""
+    model = load_from_string(graph)
+    table = next(one for one in model.graph.initializer if one.name == "detector.text.table")
+    table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table)[:1].copy(), table.name))
+    return bytes(model.SerializeToString())
+
+
 def test_a_process_that_starts_answers_by_the_newest_good_release(workspace: Workspace) -> None:
     """Behind two that cannot be used; and says that it does not answer by the newest (fault 56)."""
     first = api_world.promote(workspace)
@@ -118,6 +137,26 @@ def test_too_many_failed_answers_bring_the_model_before_back(
     assert "live model taken back" in capsys.readouterr().err
     third = api_world.promote(workspace, 2.0)
     assert (found := held.current()) is not None and found.name == third and held.refused is None
+
+
+def test_a_model_that_was_taken_back_is_not_fallen_back_to(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a rollback the model before is one that somebody had a reason to take back (fault 57)."""
+    first = api_world.promote(workspace)
+    held = Model(workspace, check_s=0.0)
+    assert held.live() is not None
+    second = api_world.promote(workspace, 1.0)
+    assert (found := held.current()) is not None and found.name == second
+    with workspace.db.write() as session:
+        registry.rollback(session, by="ada", reason="wrong answers", now=NOW, files=workspace.files)
+    found = held.current()
+    assert found is not None and found.name == first
+    scorer, empty = found.scorer, found.scorer.featurizer.transform([], workspace.media)
+    monkeypatch.setattr(Scorer, "predict", _failing)
+    for _ in range(5):
+        with pytest.raises(ProbabilityError):
+            scorer.predict(empty)
+    found = held.current()
+    assert found is not None and found.name == first and held.refused is None
 
 
 def _failing(*_: object) -> None:

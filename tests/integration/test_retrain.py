@@ -3,30 +3,34 @@
 import threading
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select
+import torch
+from sqlalchemy import func, select, update
 
+from curation.catalog import erasure
 from curation.catalog.scorer import FP32, Scorer
 from curation.catalog.sidecar import INT8, TOKENIZER
 from curation.errors import ConfigError, InputError, StaleLease
-from curation.release import registry
+from curation.release import registry, snapshot
 from curation.release.splits import split_of
 from curation.review import probabilities, repair, repair_commands
 from curation.store import jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.labels import Resolved
 from curation.store.listings import Record
-from curation.store.tables import JobRow, Release, SuspectRow
+from curation.store.tables import JobRow, ListingRow, Release, SuspectRow
 from curation.store.workspace import Workspace
 from curation.types import NO_VIOLATION, LabelSource, Question, Split
 from tests import commands, review_world
 from tests.builders import add, all_listings, photo, record
-from trainer import retrain
+from trainer import given, retrain, runs
 from trainer.commands import shown as training_shown
 from trainer.config import TrainConfig
+from trainer.processes import ALONE
 from trainer.search.cells import random_genotype
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
@@ -348,3 +352,31 @@ def test_a_killed_run_is_noted_by_the_next_attempt(sqlite_workspace: Workspace, 
     with sqlite_workspace.db.read() as session:
         errors = [run.report["error"] for run in registry.runs(session)]
     assert "worker was lost" in errors[1] and "lease" in errors[0]
+
+
+def test_checkpoints_are_of_the_listings_as_they_were(workspace: Workspace, now: datetime) -> None:
+    """On the same snapshot a fit is gone on from, unless a listing changed since (fault 50)."""
+    catalog(workspace, 60)
+    found = snapshot.create(workspace, now=now)
+
+    def folder() -> Path:
+        return given.read(workspace, found.sha256, TINY, torch.device("cpu"), given.Stages(lambda: False), ALONE).saved.folder
+
+    before = folder()
+    assert folder() == before
+    with workspace.db.write() as session:
+        session.execute(update(ListingRow).where(ListingRow.ref == "r7").values(seller_ref="somebody else"))
+    assert folder() != before
+
+
+def test_a_killed_run_is_buried_though_caches_were_cleared(workspace: Workspace, now: datetime) -> None:
+    """As erasing does; a run that somebody works on stays as it is (fault 77)."""
+    catalog(workspace, 12)
+    begun = [retrain._begin(workspace, "test", now, TINY, "cpu", job_id=None) for _ in range(2)]
+    with runs.alive(workspace, begun[0].run_id):
+        with pytest.raises(KeyboardInterrupt), runs.alive(workspace, begun[1].run_id):
+            raise KeyboardInterrupt
+        erasure.clear_cache(workspace)
+        runs.bury_killed(workspace)
+        with workspace.db.read() as session:
+            assert [registry.run(session, one.run_id).state for one in begun] == ["running", "failed"]

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -176,3 +178,14 @@ def test_no_checkpoint_of_nan(tmp_path: Path) -> None:
         fitted(made, replace(FEW, rate=1e30, embedding_rate=1e30, warmup_steps=1), saved)
     for path in saved.folder.rglob("*.safetensors"):
         assert all(value.isfinite().all() for value in load(path.read_bytes()).values() if value.is_floating_point())
+
+
+def test_interrupted_runs_do_not_fill_the_disk(tmp_path: Path) -> None:
+    """Of ten that were never gone on from a few are left, the newest and the run's own; what is a week old goes (fault 49)."""
+    left = [Checkpoints.of(tmp_path, {"snapshot": str(at)}, 0.0).folder for at in range(10)]
+    for age, folder in enumerate(left):
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age * 60,) * 2)
+    os.utime(left[1], (0, 0))
+    again = Checkpoints.of(tmp_path, {"snapshot": "9"}, 0.0)
+    assert {path for path in left if path.exists()} == {left[0], left[2], left[3], again.folder}

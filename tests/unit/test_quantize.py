@@ -1,6 +1,8 @@
 """The model file in whole numbers: close to the one in floats, smaller, alone as in company, and judged before it serves."""
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,19 @@ import pytest
 import torch
 from onnxruntime import InferenceSession
 
+from curation.catalog.canary import CANARY, TEXTS
 from curation.catalog.features import Features, Featurizer
 from curation.catalog.scorer import FP32, OUTPUTS, Scorer
 from curation.catalog.sidecar import INT8, ONNX_SUFFIX, SIDECAR_SUFFIX, THRESHOLDS
 from curation.errors import IntegrityError, NotFoundError
 from curation.release.gates import Check
+from curation.release.registry import Model
 from curation.store.files import FileStore
+from curation.store.workspace import Workspace
 from tests.unit import test_sequence as sequence_tests
 from tests.unit.test_scorer import CLASSES, POLICY, changed, detector, listings
 from tests.unit.test_trainer import SHAPE
-from trainer import loop, onnx, quantize
+from trainer import judgement, loop, onnx, quantize
 from trainer.model import Exportable
 from trainer.served import served
 
@@ -86,6 +91,23 @@ def test_what_is_not_approved_is_not_served(exported: Exported, tmp_path: Path) 
     assert Scorer.load(files, made.onnx_sha256, made.sidecar_sha256).precision == FP32
     section = json.loads(files.get(made.sidecar_sha256, SIDECAR_SUFFIX))[INT8]
     assert section["words"] == "said so" and section["delta"] == {"n": 8} and not section["approved"]
+
+
+def test_a_live_model_is_compared_in_floats_where_its_whole_numbers_do_not_run(
+    exported: Exported, sqlite_workspace: Workspace, now: datetime
+) -> None:
+    """On a machine that computes them otherwise it still defends its place; where floats do not run either, it cannot."""
+    files, made, _ = exported
+    workspace, sidecar = replace(sqlite_workspace, files=files), json.loads(files.get(made.sidecar_sha256, SIDECAR_SUFFIX))
+    elsewhere = {"category": [[[0, 1.0]]] * len(TEXTS), "violation": [[]] * len(TEXTS)}
+    told = changed(files, made, int8={**sidecar[INT8], CANARY: elsewhere})
+    with pytest.raises(IntegrityError, match="made-up listing"):
+        Scorer.load(files, made.onnx_sha256, told)
+    live = Model(1, "det-0001", None, made.onnx_sha256, told, "0" * 64, {}, now)
+    assert judgement._runnable(workspace, live).precision == FP32
+    neither = changed(files, made, int8={**sidecar[INT8], CANARY: elsewhere}, canary=elsewhere)
+    with pytest.raises(IntegrityError, match="made-up listing"):
+        judgement._runnable(workspace, replace(live, sidecar_sha256=neither))
 
 
 def test_a_sidecar_without_whole_numbers_is_read_as_ever(exported: Exported) -> None:

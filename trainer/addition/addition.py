@@ -26,7 +26,6 @@ from curation.review import candidates
 from curation.store import violations
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
-from curation.types import Question
 from trainer import data, retrain, runs
 from trainer.addition import skeleton
 from trainer.addition.judgement import Case, Judged, judge
@@ -42,8 +41,6 @@ from trainer.runs import Begun
 
 KIND = "category"
 BY = "category add"
-ENDS = ("", "_source", "_evidence")
-COLUMNS = ("listing_id", "ref", "group_key", "split", *(f"{one.value}{end}" for one in Question for end in ENDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,7 @@ def _frame(workspace: Workspace) -> Any:
         states = [state for page in pages(session) for state in page]
     if not states:
         raise InputError("there are no listings to learn from; run `refurbish ingest` first")
-    return pd.DataFrame({name: [getattr(state, name) for state in states] for name in COLUMNS})
+    return pd.DataFrame({name: [getattr(state, name) for state in states] for name in snapshot.COLUMNS})
 
 
 def _see(workspace: Workspace, plan: Plan, made: Prepared) -> Case:
