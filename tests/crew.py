@@ -1,10 +1,8 @@
 """Real `refurbish worker` processes that are killed, stalled and raced, and a sender that tries again until it is answered."""
 
 import http.client
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,14 +14,13 @@ from sqlalchemy import func, select
 from curation.errors import DatabaseError
 from curation.store.db import Database
 from curation.store.tables import AnnotationRow, JobRow
+from tests import launch
 from tests.serving import Served
 
 LEASE_S = 0.6
 PATIENCE_S = 60.0
 FINISH_PATIENCE_S = 1200.0
 """For all deliveries that are left."""
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 class NothingLeft(Exception):
@@ -75,14 +72,9 @@ class Crew:
     def start(self, *options: str, crash_at: str = "") -> Hand:
         """One more worker; with `crash_at` it dies there."""
         chosen = {"home": self.home, "database_url": self.database_url, "lease_s": self.lease_s, "poll_s": 0.05}
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("REFURBISH_")}
-        environment |= {f"REFURBISH_{name.upper()}": str(value) for name, value in chosen.items()}
-        environment |= {"REFURBISH_CRASH_AT": crash_at, "PYTHONPATH": str(ROOT)}
         self.home.mkdir(parents=True, exist_ok=True)
         log = self.home / f"worker-{len(list(self.home.glob('worker-*.log')))}.log"
-        command = [sys.executable, "-m", "curation.cli", "worker", "--kinds", self.kinds, *options]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+        process = launch.start(log, "worker", "--kinds", self.kinds, *options, crash_at=crash_at, **chosen)
         return Hand(process, log)
 
     @contextmanager

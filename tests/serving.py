@@ -5,10 +5,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from sqlalchemy import create_engine, text
 
 from curation.store import schema
 from curation.store.db import Database
+from tests import launch
 from tests.labelstudio_server import free_port
 
 SECRET = "0123456789abcdef-" + "s" * 24
@@ -97,7 +97,7 @@ def served(folder: Path, database_url: str, *, arguments: tuple[str, ...] = (), 
     db.dispose()
     port, log = free_port(), folder / "serve.log"
     chosen = {"home": folder / "home", "database_url": database_url, "port": port, "webhook_secret": SECRET, **settings}
-    running = Served(_start(log, ["serve", *arguments], chosen), port, database_url, log)
+    running = Served(launch.start(log, "serve", *arguments, **chosen), port, database_url, log)
     try:
         _wait_until_ready(running)
         yield running
@@ -106,29 +106,14 @@ def served(folder: Path, database_url: str, *, arguments: tuple[str, ...] = (), 
 
 
 @contextmanager
-def working(folder: Path, database_url: str, *, kinds: str, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `refurbish worker` for these kinds of job over a database that is current; stopped at the end."""
-    chosen = {"home": folder / "home", "database_url": database_url, **settings}
-    process = _start(folder / "worker.log", ["worker", "--kinds", kinds], chosen)
+def working(folder: Path, *options: str, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A real `refurbish worker` over a database that is current, logging into `folder`; stopped at the end."""
+    process = launch.start(folder / "worker.log", "worker", *options, **settings)
     try:
         yield process
     finally:
         process.terminate()
         process.wait(STOP_PATIENCE_S)
-
-
-def _start(log: Path, arguments: Sequence[str], settings: Mapping[str, object]) -> subprocess.Popen[bytes]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    environment |= {f"REFURBISH_{key.upper()}": str(value) for key, value in settings.items()}
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "curation.cli", *arguments],
-            env=environment,
-            stdout=output,
-            stderr=output,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
 
 
 def _wait_until_ready(service: Served) -> None:

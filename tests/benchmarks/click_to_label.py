@@ -10,20 +10,18 @@ before it is sent and stops when the label that another process reads from the d
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from curation.labelstudio import push
 from curation.store.workspace import utc_now
+from tests import launch
 from tests.labelstudio_people import Moderator
 from tests.labelstudio_server import running
 from tests.live.world import SECRET, World, world
-from tests.serving import served
+from tests.serving import served, working
 
 GOAL_S = 1.0
 PATIENCE_S = 30.0
@@ -31,6 +29,7 @@ WARM_UP = 3
 """Clicks that are not counted: the worker imports its handlers with the first."""
 
 ANSWER = "Home / Tools"
+KINDS = "ingest,consensus,reconcile,push,refresh"
 
 
 def main() -> int:
@@ -45,7 +44,7 @@ def main() -> int:
             running(folder / "labelstudio") as server,
             served(folder, url, webhook_secret=SECRET) as service,
             world(server, folder, n + WARM_UP, port=service.port) as here,
-            _worker(here, folder),
+            working(folder, "--kinds", KINDS, **launch.told(here.workspace.settings)),
         ):
             times = _measure(here, server.moderator("anna@example.com"), n)
     return _report(times)
@@ -86,29 +85,6 @@ def _report(times: list[tuple[float, float]]) -> int:
     median_s = statistics.median(changed for _, changed in times)
     print(f"{len(times)} clicks on {os.cpu_count()} cores, SQLite; goal: median under {GOAL_S:.0f} s")
     return int(median_s >= GOAL_S)
-
-
-@contextmanager
-def _worker(here: World, folder: Path) -> Iterator[None]:
-    """`refurbish worker` as a process of its own."""
-    settings = here.workspace.settings
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    environment |= {
-        "REFURBISH_HOME": str(settings.home),
-        "REFURBISH_DATABASE_URL": settings.url,
-        "REFURBISH_PORT": str(settings.port),
-        "REFURBISH_WEBHOOK_SECRET": SECRET,
-        "REFURBISH_LABEL_STUDIO_URL": settings.label_studio_url,
-        "REFURBISH_LABEL_STUDIO_TOKEN": settings.label_studio_token.get_secret_value(),
-    }
-    with (folder / "worker.log").open("ab") as log:
-        command = [sys.executable, "-m", "curation.cli", "worker", "--kinds", "ingest,consensus,reconcile,push,refresh"]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 if __name__ == "__main__":

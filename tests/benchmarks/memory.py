@@ -9,7 +9,6 @@ generated file; what is shown is the largest resident size the kernel saw. The c
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from curation.release.export import FORMATS
 from curation.store import schema
 from curation.store.base import Base
 from curation.store.db import Database
+from tests import launch
 from tests.benchmarks import ingest, pages
 
 CAP_MIB = 512.0
@@ -74,8 +74,7 @@ class Peak:
 
 def peak(name: str, command: Sequence[str], home: Path, url: str) -> Peak:
     """Run `command` to its end over this workspace."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    environment = kept | {"REFURBISH_HOME": str(home), "REFURBISH_DATABASE_URL": url}
+    environment = launch.environment(home=home, database_url=url)
     began_s = time.monotonic()
     done = subprocess.run([sys.executable, "-S", "-c", LAUNCH, sys.executable, *command], env=environment, stdout=subprocess.PIPE)
     if done.returncode:

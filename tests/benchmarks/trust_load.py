@@ -93,7 +93,7 @@ def _system(folder: Path, size: Size) -> Iterator[tuple[Served, int]]:
     with db.write() as session:
         set_state(session, "labelstudio.project", {"id": 1, "url": "http://127.0.0.1:1"}, now=pages.NOW)
     db.dispose()
-    with served(folder, url) as service, working(folder, url, kinds=KINDS) as worker:
+    with served(folder, url) as service, working(folder, "--kinds", KINDS, home=folder / "home", database_url=url) as worker:
         yield service, worker.pid
 
 

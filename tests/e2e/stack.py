@@ -1,18 +1,16 @@
 """The whole product as a user would run it: Label Studio, service and workers as processes of their own."""
 
 import json
-import os
 import secrets
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests import launch
 from tests.labelstudio_server import ADMIN_EMAIL, LabelStudioServer, free_port
 
 LIGHT_KINDS = "ingest,consensus,reconcile,push,refresh,insight,export"
@@ -37,9 +35,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """What every process of ours is started with."""
-        found = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-        found |= {f"REFURBISH_{key.upper()}": _as_text(value) for key, value in self.settings.items()}
-        return found
+        return launch.environment(**self.settings)
 
     def start_labelstudio(self) -> None:
         """Start it and tell our settings where it is."""
@@ -48,7 +44,7 @@ class Stack:
 
     def run(self, *arguments: object) -> dict[str, Any]:
         """Run one `refurbish` command with `--json`; what it printed. RuntimeError shows its error."""
-        command = [sys.executable, "-m", "curation.cli", *(str(part) for part in arguments), "--json"]
+        command = launch.command(*arguments, "--json")
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"refurbish {' '.join(command[3:])} failed ({done.returncode}): {done.stderr[-3000:]}")
@@ -89,11 +85,7 @@ class Stack:
         self.labelstudio.stop()
 
     def _start(self, name: str, *arguments: str) -> None:
-        command: Sequence[str] = [sys.executable, "-m", "curation.cli", *arguments]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(
-                command, env=self.environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+        self._processes[name] = launch.start(self.folder / f"{name}.log", *arguments, **self.settings)
 
     def pids(self) -> dict[str, int]:
         """Process id of everything that is running."""
@@ -108,8 +100,3 @@ class Stack:
             "label_studio": self.labelstudio.url,
             "login": f"{ADMIN_EMAIL} / {self.labelstudio.admin.password}",
         }
-
-
-def _as_text(value: object) -> str:
-    """A setting as an environment variable."""
-    return json.dumps(list(value)) if isinstance(value, tuple) else str(value)

@@ -5,7 +5,7 @@ import socket
 import threading
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from tests.serving import SECRET, Served, served
 from webhooks import patience
 from webhooks.patience import PatientSocket
 
-HEAD = b"POST /hooks/labelstudio HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+POST = b"POST /hooks/labelstudio HTTP/1.1\r\nHost: x\r\n"
+HEAD = POST + b"Connection: close\r\n"
 GOOD = HEAD + b"X-Refurbish-Secret: " + SECRET.encode() + b"\r\n"
 FORM = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 MIB = 1 << 20
@@ -43,6 +44,18 @@ def test_a_read_ends_when_its_time_is_used_up(pair: tuple[PatientSocket, socket.
     assert patient.recv(1) == b""
     patient.give(30)
     assert patient.recv(9) == b"bc"
+
+
+def test_a_body_that_keeps_coming_has_the_time_it_needs(pair: tuple[PatientSocket, socket.socket]) -> None:
+    """Every byte brings time with it, so that a large one through a slow line is not cut off; silence brings none (fault 13)."""
+    patient, other = pair
+    patient.give(0.001, bytes_per_s=0.1)
+    other.sendall(b"abc")
+    assert patient.recv(1) == b"a"
+    threading.Event().wait(0.01)
+    assert patient.recv(9) == b"bc" and not patient.is_over
+    patient.give(0)
+    assert patient.recv(9) == b"" and patient.is_over
 
 
 def test_silence_ends_a_read(pair: tuple[PatientSocket, socket.socket], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +108,34 @@ def _trickle(connection: socket.socket, beginning: bytes, ending: threading.Even
         connection.sendall(beginning)
         while not ending.wait(0.2):
             connection.sendall(b"a")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "said", [b"", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"], ids=["silent", "answered"]
+)
+def test_connections_that_are_only_open_hold_nobody_up(tmp_path: Path, said: bytes) -> None:
+    """Far more of them than threads, before their first request or after their last: a delivery gets through (fault 13)."""
+    with served(tmp_path, f"sqlite:///{tmp_path / 'r.db'}", arguments=("--threads", "2")) as running, ExitStack() as stack:
+        for one in [stack.enter_context(running.connect()) for _ in range(16)]:
+            one.sendall(said)
+            assert not said or one.recv(4) == b"HTTP"
+        assert running.deliver(b"honest", timeout_s=8) == 202
+
+
+@pytest.mark.slow
+def test_the_rest_of_a_body_is_never_a_request(tmp_path: Path) -> None:
+    """A body that nobody reads and that is not waited for any longer ends its connection (fault 13)."""
+    smuggled = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with served(tmp_path, f"sqlite:///{tmp_path / 'r.db'}") as running, running.connect() as connection:
+        connection.sendall(POST + b"Content-Length: 1000\r\n\r\n")
+        found = b""
+        with suppress(OSError):
+            while more := connection.recv(4096):
+                found += more
+                threading.Event().wait(6)  # gunicorn reads what was left unread for 5 s
+                connection.sendall(smuggled)
+        assert found[9:12] == b"401" and found.count(b"HTTP/1.1") == 1
 
 
 @pytest.mark.slow

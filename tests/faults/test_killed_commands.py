@@ -11,22 +11,19 @@ import pytest
 from curation.release import registry
 from curation.store import jobs
 from curation.store.workspace import Workspace, set_state
-from tests import builders
+from tests import api_world, builders, launch
 from tests.commands import run, run_json
 from tests.conftest import NOW
-from tests.integration.test_registry import add
 from trainer.search import state
 
-ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
 def killed(workspace: Workspace, point: str, *words: object) -> None:
     """Run a command that dies at this point."""
-    flags = ["--home", str(workspace.settings.home), "--database-url", workspace.settings.url]
-    environment = {**os.environ, "REFURBISH_CRASH_AT": point, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "curation.cli", *flags, *map(str, words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    settings = workspace.settings
+    environment = launch.environment(home=settings.home, database_url=settings.url, crash_at=point)
+    done = subprocess.run(launch.command(*words), env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -9, f"{point} was not reached: {done.stdout}{done.stderr}"
 
 
@@ -75,10 +72,11 @@ def test_an_export_killed_while_it_takes_anothers_place(sqlite_workspace: Worksp
 @pytest.mark.parametrize(("point", "live"), [("release.before_commit", "det-0001"), ("release.after_commit", "det-0002")])
 def test_a_promotion_killed_is_done_or_not(workspace: Workspace, point: str, live: str) -> None:
     """One row of the log and one refresh of the suggestions, or neither; asked again, the model is live (faults 23, 55)."""
-    add(workspace, 2, NOW)
     with workspace.db.write() as session:
         set_state(session, registry.PROJECT, {"id": 1}, now=NOW)
-        registry.promote(session, "det-0001", by="anna", reason="first", now=NOW, files=workspace.files)
+    api_world.promote(workspace)
+    with workspace.db.write() as session:
+        registry.add_model(session, run_id=None, **api_world.stored(workspace.files, bias=0.5), report={}, now=NOW)
     killed(workspace, point, "promote", "det-0002", "--reason", "better")
     with workspace.db.read() as session:
         n = int(live[-1])
@@ -97,6 +95,6 @@ def test_a_search_killed_while_it_is_saved_keeps_the_older_state(tmp_path: Path)
         "for n in range(2):\n    state.write(path, {'n': n}, {'w': torch.full((1000,), float(n))})\n"
     )
     for point, status, n in (("file.before_rename:2", -9, 0), ("", 0, 1)):
-        environment = {**os.environ, "REFURBISH_CRASH_AT": point, "PYTHONPATH": str(ROOT)}
+        environment = launch.environment(crash_at=point)
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], env=environment, timeout=120, check=False)
         assert (done.returncode, state.read(tmp_path / "s")[0]["n"]) == (status, n)

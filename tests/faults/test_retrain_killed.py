@@ -1,10 +1,8 @@
 """A real `refurbish retrain`, killed without warning while it fits."""
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,6 +16,7 @@ from curation.errors import StaleLease
 from curation.release import policy, registry
 from curation.store.tables import ModelVersion
 from curation.store.workspace import Workspace
+from tests import launch
 from tests.integration.test_retrain import catalog, claimed, verify
 from tests.labelstudio_server import free_port
 from trainer import retrain
@@ -79,7 +78,7 @@ def test_processes_end_together(sqlite_workspace: Workspace, end: signal.Signals
     home, port = sqlite_workspace.settings.home, free_port()
     told = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "USE_LIBUV": 0}
     told |= {"REFURBISH_DATABASE_URL": sqlite_workspace.settings.url, "REFURBISH_PROCESS_TIMEOUT_S": HANGS_S}
-    words = command("retrain", "--folds", "2", "--epochs", "2000", "--set", "patience=2000", "--set", "checkpoint_s=0")
+    words = launch.command("retrain", "--folds", "2", "--epochs", "2000", "--set", "patience=2000", "--set", "checkpoint_s=0")
     both = [
         subprocess.Popen(
             words, env={**environment(home), **_text(told), "RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE
@@ -107,13 +106,15 @@ def _text(told: dict[str, object]) -> dict[str, str]:
 
 def refurbish(home: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """One command as a process of its own, until it ends."""
-    return subprocess.run(command(*words), env=environment(home), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return subprocess.run(
+        launch.command(*words), env=environment(home), capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
 
 
 def kill_at(home: Path, fit: str, epoch: int) -> None:
     """Begin a run, and kill it once this epoch of this fit is on disk."""
     process = subprocess.Popen(
-        command("retrain", *SHAPE), env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        launch.command("retrain", *SHAPE), env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_for(home, fit, epoch, [process])
     process.send_signal(signal.SIGKILL)
@@ -138,10 +139,5 @@ def ended(home: Path) -> tuple[list[tuple[str, str]], list[registry.Run]]:
     return found
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "curation.cli", *map(str, words)]
-
-
 def environment(home: Path) -> dict[str, str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    return {**own, "REFURBISH_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    return launch.environment(home=home) | {"OMP_NUM_THREADS": "1"}

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sqlalchemy import func, select
 from curation.store import inbox, jobs
 from curation.store.tables import AnnotationRow, LabelHistory
 from curation.store.workspace import Workspace, set_state
+from tests import launch
 from tests.conftest import NOW
 
 N_DELIVERIES = 60
@@ -77,7 +77,4 @@ def _n_done(workspace: Workspace) -> int:
 
 def _worker(workspace: Workspace, *options: str) -> subprocess.Popen[bytes]:
     settings = {"home": workspace.settings.home, "database_url": workspace.settings.url, "lease_s": 1}
-    environment = os.environ | {f"REFURBISH_{key.upper()}": str(value) for key, value in settings.items()}
-    command = [sys.executable, "-m", "curation.cli", "worker", "--kinds", "ingest", *options]
-    root = Path(__file__).resolve().parents[2]
-    return subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return launch.start(Path(os.devnull), "worker", "--kinds", "ingest", *options, **settings)

@@ -5,12 +5,9 @@
 
 import html
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +25,12 @@ from curation.store.people import Role
 from curation.store.tables import ReviewItem
 from curation.store.workspace import Workspace, utc_now
 from curation.types import Listing, Question
-from tests import pages_world
+from tests import launch, pages_world
 from tests.browser import HAS_BROWSER, chromium
 from tests.labelstudio_people import Moderator
 from tests.labelstudio_server import LabelStudioServer
 from tests.live.world import SECRET, World, world
-from tests.serving import served
+from tests.serving import served, working
 from tests.visitor import Visitor
 
 pytestmark = pytest.mark.skipif(not HAS_BROWSER, reason="needs chromium and chromedriver")
@@ -65,7 +62,7 @@ def trained(labelstudio: LabelStudioServer, tmp_path_factory: pytest.TempPathFac
         verify(here.workspace, truth, n=180)
         train(here.workspace)
         here.set_up()
-        with working(here.workspace):
+        with working(folder, **launch.told(here.workspace.settings)):
             yield here, {ref: category for ref, (category, _) in truth.items()}
 
 
@@ -89,30 +86,6 @@ def train(workspace: Workspace) -> None:
     with workspace.db.write() as session:
         if registry.live(session) is None:
             registry.promote(session, report["model"], by="test", reason="the first", now=utc_now(), files=workspace.files)
-
-
-@contextmanager
-def working(workspace: Workspace) -> Iterator[None]:
-    """`refurbish worker` as a process of its own."""
-    settings = workspace.settings
-    chosen = {
-        "HOME": settings.home,
-        "DATABASE_URL": settings.url,
-        "LABEL_STUDIO_URL": settings.label_studio_url,
-        "LABEL_STUDIO_TOKEN": settings.label_studio_token.get_secret_value(),
-        "WEBHOOK_SECRET": SECRET,
-        "PORT": settings.port,
-    }
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("REFURBISH_")}
-    environment = kept | {f"REFURBISH_{key}": str(value) for key, value in chosen.items()}
-    with (settings.home / "worker.log").open("wb") as log:
-        command = [sys.executable, "-m", "curation.cli", "worker"]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 @pytest.fixture

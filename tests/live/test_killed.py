@@ -1,38 +1,24 @@
 """Our side killed without warning between Label Studio and the database."""
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 from sqlalchemy import func, select
 
 from curation.labelstudio import push, reconcile
 from curation.store.tables import AnnotationRow, LabelHistory
 from curation.store.workspace import utc_now
+from tests import launch
 from tests.labelstudio_people import Moderator
 from tests.live.world import World
 
-ROOT = Path(__file__).resolve().parents[2]
 Three = tuple[Moderator, Moderator, Moderator]
 
 
 def killed(here: World, point: str, *words: str) -> None:
     """Run a `refurbish labelstudio` command that dies at this point."""
-    settings = here.workspace.settings
-    chosen = {
-        "home": settings.home,
-        "database_url": settings.url,
-        "label_studio_url": settings.label_studio_url,
-        "label_studio_token": settings.label_studio_token.get_secret_value(),
-        "label_studio_project": settings.label_studio_project,
-        "webhook_secret": settings.webhook_secret.get_secret_value(),
-        "port": settings.port,
-        "crash_at": point,
-    }
-    environment = {**os.environ, **{f"REFURBISH_{name.upper()}": str(value) for name, value in chosen.items()}}
-    command = [sys.executable, "-m", "curation.cli", "labelstudio", *words]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    environment = launch.environment(**launch.told(here.workspace.settings), crash_at=point)
+    command = launch.command("labelstudio", *words)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == -9, f"{point} was not reached: {done.stdout}{done.stderr}"
 
 

@@ -4,14 +4,12 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 from curation.settings import Settings
-from tests.live.world import SECRET
+from tests import launch
 
 LEASE_S = 6
 RECONCILE_EVERY_S = 10
@@ -30,7 +28,7 @@ class Processes:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.folder = folder
         self.kills: Counter[str] = Counter()
-        self._environment = environment(settings)
+        self._settings = launch.told(settings) | {"lease_s": LEASE_S, "reconcile_every_s": RECONCILE_EVERY_S}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Processes":
@@ -43,11 +41,7 @@ class Processes:
             self.stop(name)
 
     def start(self, name: str) -> None:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-m", "curation.cli", *COMMANDS[name]]
-            self._running[name] = subprocess.Popen(
-                command, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        self._running[name] = launch.start(self.folder / f"{name}.log", *COMMANDS[name], **self._settings)
 
     def kill(self, name: str) -> None:
         """`kill -9` of the process and its children."""
@@ -86,21 +80,3 @@ class Killer(threading.Thread):
             self.stopping.wait(self.rng.uniform(*DEAD_S))
             for name in names:
                 self.processes.start(name)
-
-
-def environment(settings: Settings, **more: object) -> Mapping[str, str]:
-    """What a process of ours is started with."""
-    chosen = {
-        "home": settings.home,
-        "database_url": settings.url,
-        "port": settings.port,
-        "public_url": settings.public_url,
-        "webhook_secret": SECRET,
-        "label_studio_url": settings.label_studio_url,
-        "label_studio_token": settings.label_studio_token.get_secret_value(),
-        "lease_s": LEASE_S,
-        "reconcile_every_s": RECONCILE_EVERY_S,
-        **more,
-    }
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("REFURBISH_")}
-    return kept | {f"REFURBISH_{name.upper()}": str(value) for name, value in chosen.items()}
