@@ -7,7 +7,7 @@ and is open. Nothing of a body is stored or logged: `/ml/setup` brings the acces
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from curation import telemetry
 from curation.errors import PayloadError
@@ -91,7 +91,7 @@ def _body() -> bytes | None:
         return None
     try:
         return receive.read_body(settings.webhook_limit_bytes)
-    except (RequestEntityTooLarge, ClientDisconnected, RequestTimeout) as error:
+    except (RequestEntityTooLarge, ClientDisconnected) as error:
         log.warning("request not read", route=request.path, error=type(error).__name__)
         return None
 
