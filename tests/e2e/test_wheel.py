@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it installs everything
 def test_an_installed_wheel_migrates_a_database(tmp_path: Path) -> None:
     """Build, install into a clean environment, upgrade: the migrations came along."""
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", ROOT)

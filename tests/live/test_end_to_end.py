@@ -35,7 +35,7 @@ from tests.visitor import Visitor
 
 pytestmark = pytest.mark.skipif(not HAS_BROWSER, reason="needs chromium and chromedriver")
 Three = tuple[Moderator, Moderator, Moderator]
-PATIENCE_S = 40.0
+PATIENCE_S = 90.0
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from tests import pages_world
 from tests.unit.test_docs import PAGES, commands
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it trains, more than once
 
 ELSEWHERE = {
     "serve": "runs until it is told to stop: tests/serving.py",
