@@ -18,7 +18,7 @@ from curation.labelstudio.client import Client, NotThere
 from curation.labelstudio.lease import Busy
 from curation.labelstudio.payloads import LISTING_KEY
 from curation.labelstudio.push import put_off
-from curation.store import erasure, jobs
+from curation.store import erasure, inbox, jobs
 from curation.store.jobrun import JobRun
 from curation.store.tables import Inbox
 from curation.store.workspace import Workspace
@@ -57,10 +57,14 @@ def redact(body: bytes, refs: Collection[str]) -> bytes:
 
 
 def clean(session: Session, inbox_id: int, body: bytes) -> bool:
-    """Redact a delivery that names an erased listing, in the caller's transaction; whether it did."""
+    """Redact a delivery about an erased listing, sent before Label Studio knew, in the caller's transaction; whether it did.
+
+    `body`: as it was read before; what is kept is read again only where there is something to take out of it.
+    """
     refs = erasure.barred(session, named(body))
-    if refs:
-        _replace(session, inbox_id, redact(body, refs))
+    kept = inbox.load(session, inbox_id) if refs else None
+    if kept is not None:
+        _replace(session, inbox_id, redact(kept.body, refs))
     return bool(refs)
 
 

@@ -2,8 +2,6 @@
 
 from collections import Counter
 
-from sqlalchemy.orm import Session
-
 from curation import crash
 from curation.errors import InputError
 from curation.labelstudio import apply, erasure, payloads, project
@@ -17,27 +15,26 @@ EVENTS_PER_WRITE = 10
 def handle(run: JobRun) -> None:
     """Apply, ignore or quarantine one delivery; whichever it is, the inbox says so with the reason."""
     inbox_id = int(run.job.payload["inbox_id"])
+    with run.workspace.db.read() as session:
+        delivery = inbox.load(session, inbox_id)
+    if delivery is None:
+        return
     try:
-        parsed = _parse(run, inbox_id)
-        if parsed is not None:
-            _apply(run, inbox_id, parsed)
+        _apply(run, inbox_id, _parse(run, delivery.body), delivery.body)
     except InputError as error:
         with run.finishing() as session:
             now = run.workspace.db.now(session)
             inbox.settle(session, inbox_id, "quarantined", now=now, reason=str(error))
-            _forget(session, inbox_id)
+            erasure.clean(session, inbox_id, delivery.body)
 
 
-def _parse(run: JobRun, inbox_id: int) -> payloads.Parsed | None:
+def _parse(run: JobRun, body: bytes) -> payloads.Parsed:
     with run.workspace.db.read() as session:
-        delivery = inbox.load(session, inbox_id)
-        if delivery is None:
-            return None
         words, source = apply.vocabulary(session, run.workspace), project.source_in_force(session)
-    return payloads.parse(delivery.body, source, words.categories, words.violations)
+    return payloads.parse(body, source, words.categories, words.violations)
 
 
-def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
+def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed, body: bytes) -> None:
     """In one transaction with "done"; a bulk action in several, whose repetition changes nothing."""
     outcomes: Counter[str] = Counter()
     n_first = max(0, len(parsed.events) - EVENTS_PER_WRITE)
@@ -53,18 +50,11 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed) -> None:
             jobs.enqueue(session, "reconcile", {}, key="reconcile", now=now)
         if not parsed.events:
             inbox.settle(session, inbox_id, "ignored", now=now, reason=parsed.note or "nothing in it is about a listing of ours")
-            _forget(session, inbox_id)
+            erasure.clean(session, inbox_id, body)
             return
         result = apply.apply_events(session, run.workspace, parsed.events[n_first:], via=apply.WEBHOOK, now=now)
         words = ", ".join(f"{name} {n}" for name, n in sorted((outcomes + Counter(result.outcomes)).items()))
         inbox.settle(session, inbox_id, "applied", now=now, reason=words)
-        _forget(session, inbox_id)
+        erasure.clean(session, inbox_id, body)
         crash.reached("ingest.before_commit")
     crash.reached("ingest.after_commit")
-
-
-def _forget(session: Session, inbox_id: int) -> None:
-    """A delivery that came before Label Studio knew that its listing was erased keeps no text of it."""
-    delivery = inbox.load(session, inbox_id)
-    if delivery is not None:
-        erasure.clean(session, inbox_id, delivery.body)
