@@ -2,7 +2,6 @@
 
 import csv
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from curation.store.people import Role
 from curation.store.workspace import Workspace
 from tests import builders, outgoing
 from tests.page_client import as_role
+from tests.unit.test_labelstudio_client import talking
 from webhooks import service
 from webhooks.app import create_app
 
@@ -82,13 +82,8 @@ class Handler(BaseHTTPRequestHandler):
 def leading(place: str, status: int = 307, token: str = LEGACY) -> Iterator[tuple[Client, Leading]]:
     """A client, and the server that leads it away."""
     server = Leading(status, place)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    with Client(f"http://127.0.0.1:{server.server_port}", token) as client:
+    with talking(server, token) as client:
         yield client, server
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.mark.parametrize("place", ELSEWHERE)

@@ -42,16 +42,23 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(status: int | None, body: str = "") -> Iterator[tuple[Client, Answering]]:
-    """A client and the server it talks to."""
-    server = Answering(status, body)
+def talking(server: ThreadingHTTPServer, token: str) -> Iterator[Client]:
+    """A client of this server, which answers meanwhile and is closed at the end."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    with Client(f"http://127.0.0.1:{server.server_port}", TOKEN) as client:
-        yield client, server
+    with Client(f"http://127.0.0.1:{server.server_port}", token) as client:
+        yield client
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@contextmanager
+def answering(status: int | None, body: str = "") -> Iterator[tuple[Client, Answering]]:
+    """A client and the server it talks to."""
+    server = Answering(status, body)
+    with talking(server, TOKEN) as client:
+        yield client, server
 
 
 @pytest.mark.parametrize(
