@@ -89,7 +89,18 @@ class AnnotationRow(Base):
     """Append-only: every state of every annotation that was ever seen, for one question."""
 
     __tablename__ = "annotation"
-    __table_args__ = (UniqueConstraint("source", "source_id", "question", "revision"),)
+    __table_args__ = (
+        UniqueConstraint("source", "source_id", "question", "revision"),
+        Index(
+            "ix_annotation_votes",
+            "question",
+            "listing_ref",
+            "outcome",
+            "annotator",
+            sqlite_where=text("is_current IS 1"),
+            postgresql_where=text("is_current IS true"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     source: Mapped[str] = mapped_column(String(80))
     source_id: Mapped[str] = mapped_column(String(80))
@@ -108,7 +119,7 @@ class AnnotationRow(Base):
     updated_by: Mapped[str | None] = mapped_column(String(80))
     parent_prediction: Mapped[str | None] = mapped_column(String(80))
     at: Mapped[datetime]
-    is_current: Mapped[bool] = mapped_column(index=True)
+    is_current: Mapped[bool]
     seen_at: Mapped[datetime]
     via: Mapped[str] = mapped_column(String(16))
 

@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select, text
 
-from curation.store import labels
+from curation.store import annotations, labels
 from curation.store.tables import AnnotationRow, Tombstone
 from curation.store.workspace import Workspace
 from curation.types import NOBODY, AnnotationsDeleted, Question, TasksDeleted, TaskSeen
 from tests.conftest import NOW
 from tests.integration.test_labels import OTHER, RIGHT, SELLERS, catalog, feed, label, said
+from tests.plans import plans
 
 __all__ = ["catalog"]
 
@@ -66,3 +67,14 @@ def test_a_webhook_alone_brings_nothing_back(catalog: Workspace) -> None:
     feed(catalog, said(RIGHT), AnnotationsDeleted("labelstudio:1", ("1",)))
     assert feed(catalog, said(RIGHT), said(OTHER, minute=1)) == ["duplicate", "tombstoned"]
     assert label(catalog) == (SELLERS, "seller")
+
+
+def test_votes_of_a_listing_are_found_without_those_of_others(catalog: Workspace) -> None:
+    """At every decision, over any number of answers; nearly all of them count now, so that alone is no way to find some."""
+    with catalog.db.write() as session:
+        copies = [annotations._row(said(RIGHT, annotation=str(n)), f"L{n}", "webhook", NOW) for n in range(2000)]
+        session.execute(insert(AnnotationRow), [row | {"is_current": True} for row in copies])
+        if not catalog.db.is_sqlite:
+            session.execute(text("ANALYZE annotation"))
+        plan = plans(session, lambda session: annotations.votes(session, "L7", Question.CATEGORY))[0]
+    assert "ix_annotation_votes" in plan or "ix_annotation_listing_ref" in plan, plan

@@ -3,15 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text, update
+from sqlalchemy import select, text, update
 
 from curation.errors import StaleLease
 from curation.store import inbox, jobs
 from curation.store.tables import JobRow
 from curation.store.workspace import Workspace
+from tests.plans import plans
 
 
 def test_the_same_key_is_enqueued_once_while_pending(workspace: Workspace, now: datetime) -> None:
@@ -103,12 +103,7 @@ def test_a_claim_reads_neither_what_is_done_nor_what_waits_behind(workspace: Wor
             jobs.enqueue_all(session, "probe", {f"{state}{i}": {} for i in range(n)}, now=now)
             session.execute(update(JobRow).where(JobRow.dedupe_key.startswith(state)).values(state=state))
         session.execute(text("ANALYZE job"))
-        asked: list[tuple[str, Any]] = []
-        event.listen(workspace.db.engine, "before_cursor_execute", lambda *found: asked.append(found[2:4]))
-        jobs.claim(session, worker="w", now=now, lease_s=10, kinds=["probe"])
-        words, values = next(one for one in asked if one[0].startswith("UPDATE job"))
-        explain = "EXPLAIN QUERY PLAN" if workspace.db.is_sqlite else "EXPLAIN"
-        plan = "\n".join(str(row) for row in session.connection().exec_driver_sql(f"{explain} {words}", values))
+        plan = plans(session, lambda session: jobs.claim(session, worker="w", now=now, lease_s=10, kinds=["probe"]))[0]
     assert "ix_job_state_priority_id" in plan
     assert not [words for words in ("Seq Scan on job", "SCAN job", "MULTI-INDEX OR", "Bitmap") if words in plan], plan
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from curation.release import snapshot
 from curation.store import labels, listings, search
@@ -19,6 +19,7 @@ from curation.store.workspace import Workspace
 from curation.types import Question
 from tests import builders, review_world
 from tests.page_client import EVIL, TRICKS, as_role, faults
+from tests.plans import plans
 from tests.review_world import PATHS, suspect
 
 GARDEN, LAMPS, BALLS, BIKES = PATHS
@@ -88,24 +89,12 @@ def test_one_exact_ref_leads_to_its_page(client: FlaskClient, workspace: Workspa
 def test_the_search_goes_by_an_index(workspace: Workspace) -> None:
     """Neither database reads the whole table."""
     review_world.catalog(workspace, 3)
-    seen = _plans(workspace)
-    assert len(seen) == 2 and "ix_listing_ref_start" in seen[0] and "ix_listing_title_start" in seen[1]
-
-
-def _plans(workspace: Workspace) -> list[str]:
-    from sqlalchemy import event, text
-
-    said: list[tuple[str, object]] = []
-    event.listen(workspace.db.engine, "before_cursor_execute", lambda c, cur, sql, args, *_: said.append((sql, args)))
     with workspace.db.read() as session:
         if not workspace.db.is_sqlite:
             session.execute(text("SET LOCAL enable_seqscan = off"))
-        said.clear()
-        search.by_ref(session, "r0", limit=5)
-        search.by_title(session, "Garden", limit=5)
-        queries = [one for one in said if one[0].startswith("SELECT")]
-        how = "EXPLAIN QUERY PLAN " if workspace.db.is_sqlite else "EXPLAIN "
-        return [str(session.connection().exec_driver_sql(how + sql, args).all()) for sql, args in queries]  # type: ignore[arg-type]
+        by_ref = plans(session, lambda session: search.by_ref(session, "r0", limit=5))
+        by_title = plans(session, lambda session: search.by_title(session, "Garden", limit=5))
+    assert "ix_listing_ref_start" in by_ref[0] and "ix_listing_title_start" in by_title[0]
 
 
 def test_titles_follow_their_listing(workspace: Workspace, now: datetime) -> None:
