@@ -1,6 +1,7 @@
 """Frozen networks beside or instead of the patch filters: their features of each photo are computed once and kept.
 
-`TrainConfig.backbone` names one: a file of ResNet weights (`trainer.resnet`), ``timm:NAME@FILE`` or ``transformers:FOLDER``.
+`TrainConfig.backbone` names one: a file of weights of a ResNet (`trainer.resnet`) or an EfficientNet-Lite
+(`trainer.efficientnet`), ``timm:NAME@FILE`` or ``transformers:FOLDER``.
 The last two need packages of their own, which are imported only then; nothing is ever downloaded.
 """
 
@@ -18,13 +19,17 @@ from torch import Tensor, nn
 from curation.catalog import segments
 from curation.errors import ConfigError, InputError, shorten
 from curation.store.files import sha256_of_file
-from trainer import resnet
+from trainer import efficientnet, pretrained, resnet
 from trainer.image import Stem
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1], red, green, blue: what the published weights were trained with."""
 
+OURS = (resnet.ResNet, efficientnet.EfficientNetLite)
 BATCH = 64
+PIXELS_AT_ONCE = 8 * 128**2
+"""On a processor: tensors of more photos are given back to the system after each layer, which takes longer than the layer."""
+
 SEGMENT = 4096  # photos a file of the cache; what a run that is cut off loses at most
 KEY_BYTES = 16
 SMALLEST_STD = 1e-2
@@ -45,7 +50,7 @@ class Backbone(Stem):
     def __init__(self, network: nn.Module, width: int, cache: "FeatureCache", mean: Any = MEAN, std: Any = STD) -> None:
         super().__init__()
         self.network, self.width, self.cache = network.requires_grad_(False), width, cache
-        self.takes_none = isinstance(network, resnet.ResNet)  # a vision transformer's reshapes do not bear it
+        self.takes_none = isinstance(network, OURS)  # a vision transformer's reshapes do not bear it
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
         self.register_buffer("mean", torch.zeros(width))
@@ -82,7 +87,8 @@ class Backbone(Stem):
     @torch.no_grad()
     def _computed(self, photos: Pixels) -> Kept:
         device = self.mean.device
-        parts = [self._raw(torch.from_numpy(photos[at : at + BATCH]).to(device)).half() for at in range(0, len(photos), BATCH)]
+        batch = BATCH if device.type != "cpu" else max(1, PIXELS_AT_ONCE // photos[0, :, :, 0].size)
+        parts = [self._raw(torch.from_numpy(photos[at : at + batch]).to(device)).half() for at in range(0, len(photos), batch)]
         found: Kept = torch.cat(parts).cpu().numpy()
         if not np.isfinite(found).all():
             raise InputError("the backbone gave features that are not finite; its weights are not those of this network")
@@ -154,7 +160,8 @@ def load(source: str, px: int, cache: Path | None = None) -> Backbone:
     elif kind == "transformers" and named:
         network, sha256 = _of_transformers(Path(named)), _sha256_of_folder(Path(named))
     else:
-        network, sha256 = resnet.load(_required(Path(source))), sha256_of_file(Path(source))
+        network, mean, std = _of_file(_required(Path(source)), px)
+        sha256 = sha256_of_file(Path(source))
     width = _width(network.eval(), px, source)
     return Backbone(network, width, FeatureCache(cache, f"backbone-{sha256[:16]}-{px}", width), mean, std)
 
@@ -176,6 +183,14 @@ def _required(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(f"backbone {path} is not there; name a file of weights as backbone=@FILE{SAFETENSORS}")
     return path
+
+
+def _of_file(path: Path, px: int) -> tuple[nn.Module, Any, Any]:
+    """The network whose tensors these are, and the mean and deviation of its pixels."""
+    weights = pretrained.read(path)
+    if efficientnet.STEM in weights:
+        return efficientnet.load(weights, path, px), efficientnet.MEAN, efficientnet.STD
+    return resnet.load(weights, path), MEAN, STD
 
 
 def _of_timm(name: str, file: Path) -> tuple[nn.Module, Any, Any]:
@@ -202,7 +217,7 @@ def _imported(package: str, source: str) -> Any:
     except (ImportError, RuntimeError) as error:  # a torchvision that does not fit torch raises RuntimeError
         raise ConfigError(
             f"backbone={shorten(source)} needs the package {package}, which cannot be imported: {shorten(str(error))}; "
-            f"pip install 'refurbish[{package}]', or name a file of ResNet weights, which needs nothing"
+            f"pip install 'refurbish[{package}]', or name a file of ResNet or EfficientNet-Lite weights, which needs nothing"
         ) from error
 
 

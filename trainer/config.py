@@ -42,7 +42,7 @@ class TrainConfig:
     text_dim: int = 96  #: width of an n-gram embedding
     photo_filters: int = 64  #: patch filters learnt without labels; twice as many channels
     photo_px: int = 48  #: side of a photo as it is read
-    backbone: str = ""  #: frozen network for photos: none, a file of ResNet weights, timm:NAME@FILE or transformers:FOLDER
+    backbone: str = ""  #: frozen network for photos: none, a file of weights, timm:NAME@FILE or transformers:FOLDER
     backbone_alone: bool = False  #: instead of the patch filters, not beside them
     photo_dim: int = 32  #: width of a photo's vector
     numeric_dim: int = 16  #: width of the price and length vector

@@ -7,13 +7,11 @@ in the 3 × 3 convolution of a bottleneck, as in theirs.
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import InputError, shorten
+from trainer import pretrained
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 """Blocks of each stage; those of resnet50 are bottlenecks."""
@@ -21,8 +19,6 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4,
 WIDTHS = (64, 128, 256, 512)
 WIDENING = 4  # a bottleneck's outputs by its inner channels
 HEAD = "fc."
-COUNTER = "num_batches_tracked"
-"""Of training; files of older releases lack it, and nothing depends on it."""
 
 
 class Block(nn.Module):
@@ -75,34 +71,19 @@ class ResNet(nn.Module):
         return x.mean((2, 3))
 
 
-def load(path: Path) -> ResNet:
-    """The network of a file of weights, ready to be used as it is.
+def load(weights: Mapping[str, Tensor], path: Path) -> ResNet:
+    """The network of these weights, read from `path`, ready to be used as it is.
 
-    Raises InputError naming the tensor and the shape where the file is not of one of these networks, and where a weight is
-    not finite.
+    Raises InputError naming the tensor and the shape where they are not of one of these networks, and where one is not finite.
     """
-    weights = _read(path)
     name = _name(weights, path)
     network = ResNet(name)
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items() if not key.endswith(COUNTER)}
-    found = {key: value for key, value in weights.items() if not key.startswith(HEAD) and not key.endswith(COUNTER)}
-    _check(found, wanted, f"file {path} is no {name}")
-    network.load_state_dict(found, strict=False)
-    return network.requires_grad_(False).eval()
+    pretrained.put(network, weights, f"file {path} is no {name}", head=HEAD)
+    return network
 
 
 def _convolution(n_in: int, n_out: int, size: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(n_in, n_out, size, stride, size // 2, bias=False)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"file {path} cannot be read as safetensors: {shorten(str(error))}; name a .safetensors file, "
-            "other weights become one by safetensors.torch.save_file"
-        ) from error
 
 
 def _name(weights: Mapping[str, Tensor], path: Path) -> str:
@@ -116,18 +97,3 @@ def _name(weights: Mapping[str, Tensor], path: Path) -> str:
         f"file {path} has {n_blocks} blocks {'of three' if is_bottleneck else 'of two'} convolutions in its four stages, as "
         f"none of {', '.join(BLOCKS)}; its tensors are {shorten(sorted(weights))}; name a file of one of these, or timm:NAME@FILE"
     )
-
-
-def _check(found: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], what: str) -> None:
-    for key, shape in wanted.items():
-        if key not in found:
-            raise InputError(f"{what}: {key} {shape} is missing; write the file again with all of the network's tensors")
-        if tuple(found[key].shape) != shape:
-            raise InputError(
-                f"{what}: {key} is {tuple(found[key].shape)}, expected {shape}; name a file with torchvision's shapes"
-            )
-        if not torch.isfinite(found[key].float()).all():
-            raise InputError(f"{what}: {key} has values that are not finite; write the file again")
-    unknown = sorted(set(found) - set(wanted))
-    if unknown:
-        raise InputError(f"{what}: it has tensors of another network, {shorten(unknown)}; name a file with torchvision's names")

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.category --data ../shared/data/gumtree --level 2
     python -m tests.benchmarks.category --sample 3000
     python -m tests.benchmarks.category --sample 1500 --search 20 --few
+    python -m tests.benchmarks.category --data ../shared/data/gumtree --level 1 --few --backbone lite0.safetensors --px 128
 
 Rows are split by near-duplicate group (65 % to fit, 10 % to stop early, to set the temperature and to choose what wins, 25 %
 to judge). Real ads are judged by their sellers' own labels as they are, the generated catalog by its truth. All detectors
@@ -36,6 +37,8 @@ from trainer.search.loop import search
 from trainer.sequence import tokenizer_of
 
 BASELINE, BAG = "TF-IDF + logistic regression", "bag, photos, numbers"
+BACKBONE, TEXT = "bag, photos by the backbone, numbers", "text only"
+WEANED = f"{BACKBONE}; hide_photos=0.4, photo_dropout=0.5"
 TOP = 3
 
 
@@ -54,7 +57,7 @@ class Answers:
 class Variant:
     """A row of the table."""
 
-    changes: Mapping[str, str | int]
+    changes: Mapping[str, str | int | bool]
     parts: str = "all"  #: or text, photos: what is left
 
 
@@ -64,6 +67,10 @@ def main() -> None:
     parser.add_argument("--search", type=int, default=0, help="epochs of a search for cells on the rows to fit; 0 = none")
     parser.add_argument("--few", action="store_true", help="the bag and what is beside it only, no fusions and nothing left out")
     parser.add_argument("--random", type=int, default=1, help="random cells")
+    parser.add_argument(
+        "--backbone", help="weights of a frozen network for photos; the bag with and without it, no token branches"
+    )
+    parser.add_argument("--px", type=int, default=128, help="side of a photo, for a backbone")
     parser.add_argument("--tokens", default="sentencepiece", help="or hashed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -85,6 +92,11 @@ def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace)
     for name, variant in variants(options, bench):
         found[name] = [bench.answers(variant, options.seed + at) for at in range(options.seeds)]
         print(_line(name, found[name]), flush=True)
+    if options.backbone:
+        seen = Bench.of(workspace, catalog, options, options.px)
+        for name, variant in with_backbone(options):
+            found[name] = [seen.answers(variant, options.seed + at) for at in range(options.seeds)]
+            print(_line(name, found[name]), flush=True)
     header = ("", "top 1", "top 3", "on validation rows", "seconds a fit", "parameters beside tables")
     print("\n" + table([_cells(name, one) for name, one in found.items()], header))
     verdict(catalog, found, options.seed)
@@ -94,10 +106,12 @@ def variants(options: argparse.Namespace, bench: "Bench") -> Iterator[tuple[str,
     """The rows of the table, by name."""
     rng, fusions = np.random.default_rng(options.seed), () if options.few else ("gated", "max")
     yield BAG, Variant({})
-    for parts in () if options.few else ("text", "photos"):
+    for parts in () if options.few and not options.backbone else ("text", "photos"):
         yield f"{parts} only", Variant({}, parts)
     for fusion in fusions:
         yield f"{BAG}; {fusion}", Variant({"fusion": fusion})
+    if options.backbone:
+        return
     designs = {"TextCNN": TEXT_CNN, "pool-and-skip cells": pool_and_skip().to_json()}
     designs |= {f"random cells {at}": random_genotype(rng).to_json() for at in range(1, options.random + 1)}
     designs |= {f"cells of {options.cells.name}": options.cells.read_text(encoding="utf-8")} if options.cells else {}
@@ -108,6 +122,14 @@ def variants(options: argparse.Namespace, bench: "Bench") -> Iterator[tuple[str,
         yield f"… + TextCNN; {fusion}", Variant({"architecture": TEXT_CNN, "tokens": options.tokens, "fusion": fusion})
 
 
+def with_backbone(options: argparse.Namespace) -> Iterator[tuple[str, Variant]]:
+    """The rows whose photos a frozen network has seen."""
+    changes = {"backbone": options.backbone, "backbone_alone": True, "photo_px": options.px}
+    yield f"{BACKBONE}; photos only", Variant(changes, "photos")
+    yield BACKBONE, Variant(changes)
+    yield WEANED, Variant({**changes, "hide_photos": 0.4, "photo_dropout": 0.5})
+
+
 @dataclass(frozen=True)
 class Bench:
     """Features of all listings, made once."""
@@ -115,16 +137,18 @@ class Bench:
     catalog: Catalog
     features: Features
     shape: FeatureConfig
+    cache: Path  #: of what a frozen network makes of photos
 
     @classmethod
-    def of(cls, workspace: Workspace, catalog: Catalog, options: argparse.Namespace) -> "Bench":
+    def of(cls, workspace: Workspace, catalog: Catalog, options: argparse.Namespace, px: int | None = None) -> "Bench":
         """With tokens, whose vocabulary is that of the rows to fit."""
-        shape, config = FeatureConfig(), TrainConfig(architecture=TEXT_CNN, tokens=options.tokens)
+        shape = FeatureConfig() if px is None else FeatureConfig(photo_px=px)
+        config = TrainConfig(architecture=TEXT_CNN, tokens=options.tokens)
         started_s = time.monotonic()
         tokenizer = tokenizer_of(catalog.listings, catalog.rows[Split.TRAIN], config)
         features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
         print(f"features of {len(features):,} listings in {time.monotonic() - started_s:.0f} s", flush=True)
-        return cls(catalog, features, shape)
+        return cls(catalog, features, shape, workspace.settings.home / "cache")
 
     def searched(self, epochs: int, seed: int) -> str:
         """Cells by one search on the rows to fit and their sellers' labels, as `refurbish search` writes them."""
@@ -148,7 +172,7 @@ class Bench:
         started_s = time.monotonic()
         config = TrainConfig.from_json({"seed": seed, **variant.changes})
         catalog, rows = self.catalog, self.catalog.rows
-        made = table_of(catalog, left(self.features, variant.parts), self.shape, config)
+        made = table_of(catalog, left(self.features, variant.parts), self.shape, config, self.cache)
         fitted = fit(made, catalog, config)
         spent_s = time.monotonic() - started_s
         held, tested = (loop.predict(fitted.detector, made, rows[split])[0] for split in (Split.VALIDATION, Split.TEST))
@@ -208,6 +232,10 @@ def verdict(catalog: Catalog, found: Mapping[str, list[Answers]], seed: int) -> 
             better += [name] if gap.low > 0 else []
             print(f"{name} − bag: {np.mean(more):+.3f}, first seed {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]")
     print(f"better than the bag alone beyond chance: {', '.join(better) or 'nothing'}")
+    for name in (one for one in (BAG, BACKBONE, WEANED) if one in found and TEXT in found):
+        ours, text = (np.mean([one.hit for one in found[which]], 0) for which in (name, TEXT))
+        gap = paired_difference(ours, text, groups, rng=np.random.default_rng(seed))
+        print(f"{name} − {TEXT}, mean of the seeds: {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]")
 
 
 def _cells(name: str, found: list[Answers]) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ def rows(found: Soaked) -> list[tuple[str, str]]:
         ("webhook switched off, and noticed", "yes" if found.noticed_off else "no"),
         ("missed by webhooks, healed by reconciliation", f"{found.n_missed:,}"),
         ("found by the passes after the end", ", ".join(map(str, found.passes))),
-        ("jobs given up", str(len(found.dead_jobs))),
+        ("jobs given up", "; ".join([str(len(found.dead_jobs)), *sorted(set(found.dead_jobs))])),
         ("compared", f"{same.n_annotations:,} annotations of {same.n_listings:,} listings, {same.n_labels:,} labels"),
         ("lost", str(same.n_lost)),
         ("applied twice", str(same.n_twice)),

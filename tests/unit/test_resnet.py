@@ -14,7 +14,7 @@ from curation.errors import ConfigError, InputError
 from curation.store.files import FileStore
 from tests.unit.test_scorer import CLASSES, POLICY, listings
 from tests.unit.test_trainer import CONFIG, SHAPE
-from trainer import backbone, loop, onnx, resnet
+from trainer import backbone, loop, onnx, pretrained, resnet
 from trainer.config import TrainConfig, read_files
 from trainer.model import Detector
 
@@ -50,6 +50,10 @@ def written(folder: Path, **changes: Tensor | None) -> Path:
     return folder / "net.safetensors"
 
 
+def _loaded(path: Path) -> nn.Module:
+    return backbone.load(str(path), 40).network
+
+
 @pytest.mark.parametrize("name", N_KEYS)
 def test_names_and_sizes_are_torchvisions(name: str) -> None:
     """As many tensors and parameters, under the same names."""
@@ -61,8 +65,8 @@ def test_names_and_sizes_are_torchvisions(name: str) -> None:
 
 def test_a_file_is_loaded_without_its_head(tmp_path: Path) -> None:
     """The features are those of the network that was saved, whether or not batches were counted."""
-    counters = {key: None for key in weights() if key.endswith(resnet.COUNTER)}
-    photos, found = torch.rand(2, 3, 40, 40), [resnet.load(written(tmp_path, **changes)) for changes in ({}, counters)]
+    counters = {key: None for key in weights() if key.endswith(pretrained.COUNTER)}
+    photos, found = torch.rand(2, 3, 40, 40), [_loaded(written(tmp_path, **changes)) for changes in ({}, counters)]
     made = resnet.ResNet("resnet18").eval()
     made.load_state_dict({key: value for key, value in weights().items() if not key.startswith("fc.")})
     assert all(torch.equal(one(photos), made(photos)) for one in found) and made(photos).shape == (2, 512)
@@ -81,7 +85,7 @@ def test_a_file_is_loaded_without_its_head(tmp_path: Path) -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path, changes: dict[str, Tensor | None], told: str) -> None:
     """The message names the tensor and the shape that is expected (fault 48)."""
     with pytest.raises(InputError, match=told):
-        resnet.load(written(tmp_path, **changes))
+        _loaded(written(tmp_path, **changes))
 
 
 def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
@@ -126,17 +130,23 @@ def features(tmp_path: Path) -> tuple[Features, FileStore]:
     return Featurizer(SHAPE).transform(listings(media), media), media
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_the_served_model_holds_the_backbone(tmp_path: Path, alone: bool) -> None:
-    """ONNX Runtime answers as torch does from the photos' pixels, and embeds as torch does."""
+def served(tmp_path: Path, **changes: object) -> tuple[int, float]:
+    """Bytes of a served model with this backbone, and how far it is from torch over listings with and without photos."""
     found, media = features(tmp_path)
-    config = TrainConfig.from_json({**CONFIG.to_json(), "backbone": str(written(tmp_path)), "backbone_alone": alone})
+    config = TrainConfig.from_json({**CONFIG.to_json(), **changes})
     stem = loop.stem_of(found, np.arange(8), config, tmp_path / "cache")
     made = Detector(config, SHAPE, CLASSES, len(POLICY), stem=stem).eval()
     torch.nn.init.normal_(made.violation.weight, 0, 0.1)
     kept = onnx.export(made, media, shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
     scorer = onnx.Scorer.load(media, kept.onnx_sha256, kept.sidecar_sha256)
-    assert kept.n_bytes > 40_000_000 and onnx.difference(scorer, made, found, np.arange(8)) < 1e-5
+    return kept.n_bytes, onnx.difference(scorer, made, found, np.arange(8))
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_served_model_holds_the_backbone(tmp_path: Path, alone: bool) -> None:
+    """ONNX Runtime answers as torch does from the photos' pixels, and embeds as torch does."""
+    n_bytes, difference = served(tmp_path, backbone=str(written(tmp_path)), backbone_alone=alone)
+    assert n_bytes > 40_000_000 and difference < 1e-5
 
 
 def test_a_backbone_is_standardised_and_never_trained(tmp_path: Path) -> None:
