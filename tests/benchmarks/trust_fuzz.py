@@ -35,7 +35,7 @@ def _run(what: str, seconds: int, pattern: str) -> str:
     said = done.stdout + done.stderr
     found = re.findall(pattern, said)
     if done.returncode or not found:
-        raise RuntimeError(f"fuzzing {what} found something: {said[-3000:]}")
+        raise RuntimeError(f"fuzzing {what} found something: {(done.stdout or done.stderr)[-3000:]}")
     return str(found[-1])
 
 
