@@ -40,7 +40,7 @@ test: check ## Checks and tests (under 10 minutes on 2 cores).
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.ready $(LS_VENV)/.ready ## The tests that need minutes or a real Label Studio.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 soak: $(VENV)/.ready $(LS_VENV)/.ready ## Ten minutes of people, lost webhooks and kills, then a comparison with Label Studio's export.
 	$(BIN)/python -m tests.soak --minutes 10
