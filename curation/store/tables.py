@@ -9,6 +9,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from curation.store.base import Base
 
 
+def _only(where: str, on_postgresql: str = "") -> dict[str, Any]:
+    """Options of an index over some rows."""
+    return {"sqlite_where": text(where), "postgresql_where": text(on_postgresql or where)}
+
+
+CURRENT = _only("is_current IS 1", "is_current IS true")
+
+
 class Inbox(Base):
     """What was received, verbatim, once. `state`: received, applied, ignored, quarantined."""
 
@@ -91,15 +99,7 @@ class AnnotationRow(Base):
     __tablename__ = "annotation"
     __table_args__ = (
         UniqueConstraint("source", "source_id", "question", "revision"),
-        Index(
-            "ix_annotation_votes",
-            "question",
-            "listing_ref",
-            "outcome",
-            "annotator",
-            sqlite_where=text("is_current IS 1"),
-            postgresql_where=text("is_current IS true"),
-        ),
+        Index("ix_annotation_votes", "question", "listing_ref", "outcome", "annotator", **CURRENT),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     source: Mapped[str] = mapped_column(String(80))
@@ -236,13 +236,7 @@ class JobRow(Base):
 
     __tablename__ = "job"
     __table_args__ = (
-        Index(
-            "uq_job_pending_key",
-            "dedupe_key",
-            unique=True,
-            sqlite_where=text("state IN ('todo', 'doing')"),
-            postgresql_where=text("state IN ('todo', 'doing')"),
-        ),
+        Index("uq_job_pending_key", "dedupe_key", unique=True, **_only("state IN ('todo', 'doing')")),
         Index("ix_job_state_priority_id", "state", "priority", "id"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)

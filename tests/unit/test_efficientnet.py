@@ -1,7 +1,11 @@
 """EfficientNet-Lite under efficientnet-pytorch's names: sizes, padding, and files that do not fit."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -9,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from curation.errors import InputError
+from tests.launch import ROOT
 from tests.unit.test_resnet import served
 from trainer import backbone, efficientnet, pretrained
 
@@ -70,3 +75,14 @@ def test_the_served_model_holds_it(tmp_path: Path) -> None:
     """ONNX Runtime answers as torch does, padding and all, for listings without photos as well."""
     n_bytes, difference = served(tmp_path, backbone=written(tmp_path), backbone_alone=True)
     assert n_bytes > 13_000_000 and difference < 1e-5
+
+
+def test_published_weights_become_a_file_as_the_document_says(tmp_path: Path) -> None:
+    """The lines of docs/detector.md, run; the file holds the network whole, and it sees pictures, not their mirror images."""
+    lines = re.findall(r"^python - <<'END'\n(.*?)^END$", (ROOT / "docs/detector.md").read_text(), flags=re.S | re.M)
+    subprocess.run([sys.executable, "-c", lines[0]], cwd=tmp_path, check=True)
+    found = backbone.load(str(tmp_path / "lite0.safetensors"), 64)
+    photos = np.linspace(0, 255, 3 * 64 * 64 * 3).reshape(3, 64, 64, 3).astype(np.uint8)
+    photos[1], photos[2] = photos[0][:, ::-1], np.random.default_rng(1).integers(0, 256, photos[2].shape)
+    one, mirrored, noise = found.encode(photos).float()
+    assert found.width == 1280 and (one - mirrored).norm() < 0.5 * (one - noise).norm()
