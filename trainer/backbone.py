@@ -25,7 +25,6 @@ from trainer.image import Stem
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's pixels in [0, 1], red, green, blue: what the published weights were trained with."""
 
-OURS = (resnet.ResNet, efficientnet.EfficientNetLite)
 BATCH = 64
 PIXELS_AT_ONCE = 8 * 128**2
 """On a processor: tensors of more photos are given back to the system after each layer, which takes longer than the layer."""
@@ -50,7 +49,7 @@ class Backbone(Stem):
     def __init__(self, network: nn.Module, width: int, cache: "FeatureCache", mean: Any = MEAN, std: Any = STD) -> None:
         super().__init__()
         self.network, self.width, self.cache = network.requires_grad_(False), width, cache
-        self.takes_none = isinstance(network, OURS)  # a vision transformer's reshapes do not bear it
+        self.takes_none = isinstance(network, resnet.ResNet)  # not a vision transformer, nor what ONNX Runtime reshapes in blocks
         for name, values in (("pixel_mean", mean), ("pixel_std", std)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[:, None, None])
         self.register_buffer("mean", torch.zeros(width))
