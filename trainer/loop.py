@@ -26,7 +26,7 @@ from trainer.objective import Objective, autocast
 from trainer.processes import ALONE, Processes
 from trainer.search.branch import Norm
 from trainer.state import State
-from trainer.step import Steps
+from trainer.step import Steps, finite
 from trainer.text import idf
 
 __all__ = ["Fitted", "fit", "fit_temperature", "predict", "settle", "start", "stem_of"]
@@ -193,6 +193,7 @@ def _validated(detector: Detector, table: Table, rows: Rows, processes: Processe
     if not len(rows):
         return np.zeros(0), np.zeros(0)
     log_probs, classes = _log_probs(detector, table, rows, processes), table.targets.category[rows]
+    finite(torch.from_numpy(log_probs).sum(), table, rows[~np.isfinite(log_probs).all(1)], what="answer")
     weight = table.targets.category_weight[rows].astype(np.float64)
     return _log_losses(log_probs / np.float32(fit_temperature(log_probs, classes)), classes), weight
 

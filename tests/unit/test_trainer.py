@@ -68,6 +68,14 @@ def test_nan_loss_stops_with_the_refs(tmp_path: Path) -> None:
         loop.fit(made, rows(12), rows(0), config=replace(CONFIG, batch=4))
 
 
+def test_a_validation_row_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    """Before an epoch is kept or written down by it (fault 45)."""
+    made = table(tmp_path, 16)
+    made.features.numeric[13] = np.nan
+    with pytest.raises(NotFiniteError, match="answer became nan on a batch of 1 listings, \\['r13'\\]"):
+        loop.fit(made, rows(12), np.arange(12, 16), config=CONFIG)
+
+
 def test_lost_lease_stops_between_epochs(tmp_path: Path) -> None:
     """A worker that lost its job trains no further epoch."""
     asked = iter([False, True])
