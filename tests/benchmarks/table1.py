@@ -146,9 +146,11 @@ def verdict(found: Mapping[str, list[Row]]) -> None:
     ours, n = mean[OURS], len(mean[OURS]["ap"])
     for name in (BASELINE, "TextCNN", TFIDF, SCALED, POOLS, DARTS, WINNER):
         other = mean[name]
-        precise = ((ours["recall"] > other["recall"]) & ~(ours["precision"] < other["precision"])).sum()
-        print(f"our search against {name}: AP ≥ in {(ours['ap'] >= other['ap']).sum()} of {n}, ", end="")
-        print(f"recall at {flags.FIXED} higher with precision no lower in {precise} of {n}")
+        higher, precise = ours["recall"] > other["recall"], ~(ours["precision"] < other["precision"])
+        counts = (ours["ap"] >= other["ap"], higher, higher & precise, higher & (ours["precision"] >= flags.FIXED))
+        n_ap, n_higher, n_precise, n_kept = (int(one.sum()) for one in counts)
+        print(f"our search against {name}, of {n}: AP ≥ in {n_ap}; recall at {flags.FIXED} higher in {n_higher}, ", end="")
+        print(f"with precision no lower in {n_precise}, with a precision of {flags.FIXED} in {n_kept}")
     alone = mean[OURS_ALONE]["ap"] >= mean[BASELINE]["ap"]
     print(f"our search alone against the baseline: AP ≥ in {alone.sum()} of {n}")
     random = np.array([mean[name]["ap"].mean() for name in mean if name.startswith("random")])
