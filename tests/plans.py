@@ -11,7 +11,10 @@ def plans(session: Session, work: Callable[[Session], object]) -> list[str]:
     """The plan of each query and update that `work` sends, in its order; what it changed stays."""
     connection = session.connection()
     asked: list[tuple[str, Any]] = []
-    note: Callable[..., None] = lambda *found: asked.append(found[2:4])  # noqa: E731
+
+    def note(*found: Any) -> None:
+        asked.append(found[2:4])
+
     event.listen(connection.engine, "before_cursor_execute", note)
     try:
         work(session)

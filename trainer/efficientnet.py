@@ -44,7 +44,7 @@ class Same(nn.Conv2d):
         self.margins = (n_more // 2, n_more - n_more // 2) * 2
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(functional.pad(x, self.margins) if any(self.margins) else x)
+        return super().forward(functional.pad(x, self.margins))
 
 
 class Block(nn.Module):
@@ -55,9 +55,9 @@ class Block(nn.Module):
         width = n_in * expansion
         self.is_widened, self.is_beside = expansion > 1, stride == 1 and n_in == n_out
         if self.is_widened:
-            self._expand_conv, self._bn0 = Same(n_in, width, 1, px), _normal(width)
+            self._expand_conv, self._bn0 = _mixing(n_in, width), _normal(width)
         self._depthwise_conv, self._bn1 = Same(width, width, size, px, stride, groups=width), _normal(width)
-        self._project_conv, self._bn2 = Same(width, n_out, 1, px), _normal(n_out)
+        self._project_conv, self._bn2 = _mixing(width, n_out), _normal(n_out)
 
     def forward(self, x: Tensor) -> Tensor:
         wide = functional.relu6(self._bn0(self._expand_conv(x))) if self.is_widened else x
@@ -79,7 +79,7 @@ class EfficientNetLite(nn.Module):
                 blocks.append(Block(n_in, n_out, size, stride, expansion, side))
                 n_in, side = n_out, math.ceil(side / stride)
         self._blocks = nn.ModuleList(blocks)
-        self._conv_head, self._bn1 = Same(n_in, N_OUT, 1, side), _normal(N_OUT)
+        self._conv_head, self._bn1 = _mixing(n_in, N_OUT), _normal(N_OUT)
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = functional.relu6(self._bn0(self._conv_stem(pixels)))
@@ -112,6 +112,10 @@ def _stages(name: str) -> list[tuple[int, int, int, int, int]]:
 def _rounded(width: float) -> int:
     near = max(8, int(width + 4) // 8 * 8)
     return near + 8 if near < 0.9 * width else near
+
+
+def _mixing(n_in: int, n_out: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, 1, bias=False)
 
 
 def _normal(width: int) -> nn.BatchNorm2d:

@@ -1,6 +1,9 @@
 """The `ingest` job: one delivery from the inbox becomes events, in one transaction with "done"."""
 
 from collections import Counter
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from curation import crash
 from curation.errors import InputError
@@ -24,8 +27,7 @@ def handle(run: JobRun) -> None:
     except InputError as error:
         with run.finishing() as session:
             now = run.workspace.db.now(session)
-            inbox.settle(session, inbox_id, "quarantined", now=now, reason=str(error))
-            erasure.clean(session, inbox_id, delivery.body)
+            _settle(session, inbox_id, delivery.body, "quarantined", str(error), now)
 
 
 def _parse(run: JobRun, body: bytes) -> payloads.Parsed:
@@ -49,12 +51,16 @@ def _apply(run: JobRun, inbox_id: int, parsed: payloads.Parsed, body: bytes) -> 
         if parsed.wants_reconcile:
             jobs.enqueue(session, "reconcile", {}, key="reconcile", now=now)
         if not parsed.events:
-            inbox.settle(session, inbox_id, "ignored", now=now, reason=parsed.note or "nothing in it is about a listing of ours")
-            erasure.clean(session, inbox_id, body)
+            _settle(session, inbox_id, body, "ignored", parsed.note or "nothing in it is about a listing of ours", now)
             return
         result = apply.apply_events(session, run.workspace, parsed.events[n_first:], via=apply.WEBHOOK, now=now)
         words = ", ".join(f"{name} {n}" for name, n in sorted((outcomes + Counter(result.outcomes)).items()))
-        inbox.settle(session, inbox_id, "applied", now=now, reason=words)
-        erasure.clean(session, inbox_id, body)
+        _settle(session, inbox_id, body, "applied", words, now)
         crash.reached("ingest.before_commit")
     crash.reached("ingest.after_commit")
+
+
+def _settle(session: Session, inbox_id: int, body: bytes, state: str, reason: str, now: datetime) -> None:
+    """Note what became of a delivery, and leave no text of an erased listing in it."""
+    inbox.settle(session, inbox_id, state, now=now, reason=reason)
+    erasure.clean(session, inbox_id, body)

@@ -89,12 +89,11 @@ def compare(workspace: Workspace, catalog: Catalog, options: argparse.Namespace)
     bench = Bench.of(workspace, catalog, options)
     found = {BASELINE: [baseline(catalog)]}
     print(_line(BASELINE, found[BASELINE]), flush=True)
-    for name, variant in variants(options, bench):
-        found[name] = [bench.answers(variant, options.seed + at) for at in range(options.seeds)]
-        print(_line(name, found[name]), flush=True)
+    rounds = [(bench, variants(options, bench))]
     if options.backbone:
-        seen = Bench.of(workspace, catalog, options, options.px)
-        for name, variant in with_backbone(options):
+        rounds.append((bench.at(workspace, options.px), with_backbone(options)))
+    for seen, named in rounds:
+        for name, variant in named:
             found[name] = [seen.answers(variant, options.seed + at) for at in range(options.seeds)]
             print(_line(name, found[name]), flush=True)
     header = ("", "top 1", "top 3", "on validation rows", "seconds a fit", "parameters beside tables")
@@ -140,15 +139,19 @@ class Bench:
     cache: Path  #: of what a frozen network makes of photos
 
     @classmethod
-    def of(cls, workspace: Workspace, catalog: Catalog, options: argparse.Namespace, px: int | None = None) -> "Bench":
+    def of(cls, workspace: Workspace, catalog: Catalog, options: argparse.Namespace) -> "Bench":
         """With tokens, whose vocabulary is that of the rows to fit."""
-        shape = FeatureConfig() if px is None else FeatureConfig(photo_px=px)
-        config = TrainConfig(architecture=TEXT_CNN, tokens=options.tokens)
+        shape, config = FeatureConfig(), TrainConfig(architecture=TEXT_CNN, tokens=options.tokens)
         started_s = time.monotonic()
         tokenizer = tokenizer_of(catalog.listings, catalog.rows[Split.TRAIN], config)
         features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
         print(f"features of {len(features):,} listings in {time.monotonic() - started_s:.0f} s", flush=True)
         return cls(catalog, features, shape, workspace.settings.home / "cache")
+
+    def at(self, workspace: Workspace, px: int) -> "Bench":
+        """The same listings with photos of this side, without tokens."""
+        shape = FeatureConfig(photo_px=px)
+        return replace(self, shape=shape, features=Featurizer(shape).transform(self.catalog.listings, workspace.media))
 
     def searched(self, epochs: int, seed: int) -> str:
         """Cells by one search on the rows to fit and their sellers' labels, as `refurbish search` writes them."""

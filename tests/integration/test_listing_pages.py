@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
 from curation.release import snapshot
 from curation.store import labels, listings, search
@@ -92,9 +93,13 @@ def test_the_search_goes_by_an_index(workspace: Workspace) -> None:
     with workspace.db.read() as session:
         if not workspace.db.is_sqlite:
             session.execute(text("SET LOCAL enable_seqscan = off"))
-        by_ref = plans(session, lambda session: search.by_ref(session, "r0", limit=5))
-        by_title = plans(session, lambda session: search.by_title(session, "Garden", limit=5))
-    assert "ix_listing_ref_start" in by_ref[0] and "ix_listing_title_start" in by_title[0]
+        seen = plans(session, _searched)
+    assert len(seen) == 2 and "ix_listing_ref_start" in seen[0] and "ix_listing_title_start" in seen[1]
+
+
+def _searched(session: Session) -> None:
+    search.by_ref(session, "r0", limit=5)
+    search.by_title(session, "Garden", limit=5)
 
 
 def test_titles_follow_their_listing(workspace: Workspace, now: datetime) -> None:

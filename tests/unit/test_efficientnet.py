@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from curation.errors import InputError
 from tests.launch import ROOT
-from tests.unit.test_resnet import served
+from tests.unit.test_resnet import saved, served
 from trainer import backbone, efficientnet, pretrained
 
 N_PARAMETERS = {"lite0": 4_652_008, "lite1": 5_416_680, "lite2": 6_092_072, "lite3": 8_197_096, "lite4": 13_006_568}
@@ -23,13 +23,7 @@ N_PARAMETERS = {"lite0": 4_652_008, "lite1": 5_416_680, "lite2": 6_092_072, "lit
 
 def weights(name: str = "lite0", n_classes: int = 10) -> dict[str, Tensor]:
     """Random weights with the head, as the packages hold them."""
-    torch.manual_seed(5)
-    made = efficientnet.EfficientNetLite(name, 32)
-    for value in made.buffers():
-        if value.is_floating_point():
-            value.uniform_(0.5, 1.5)
-    made._fc = nn.Linear(made.n_out, n_classes)
-    return {key: value.contiguous() for key, value in made.state_dict().items()}
+    return saved(lambda: efficientnet.EfficientNetLite(name, 32), "_fc", n_classes)
 
 
 def written(folder: Path, name: str = "lite0", **changes: Tensor) -> str:

@@ -1,6 +1,7 @@
 """Networks for photos: torchvision's names, files that do not fit, features kept from run to run."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from curation.errors import ConfigError, InputError
 from curation.store.files import FileStore
 from tests.unit.test_scorer import CLASSES, POLICY, listings
 from tests.unit.test_trainer import CONFIG, SHAPE
-from trainer import backbone, loop, onnx, pretrained, resnet
+from trainer import backbone, efficientnet, loop, onnx, pretrained, resnet
 from trainer.config import TrainConfig, read_files
 from trainer.model import Detector
 
@@ -34,12 +35,17 @@ NAMES = (
 
 def weights(name: str = "resnet18", n_classes: int = 1000) -> dict[str, Tensor]:
     """Random weights with the head, as torchvision would save them."""
+    return saved(lambda: resnet.ResNet(name), "fc", n_classes)
+
+
+def saved(network: Callable[[], resnet.ResNet | efficientnet.EfficientNetLite], head: str, n_classes: int) -> dict[str, Tensor]:
+    """A network's random weights, the same each time, with a head under this name."""
     torch.manual_seed(5)
-    made = resnet.ResNet(name)
+    made = network()
     for value in made.buffers():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5)
-    made.fc = nn.Linear(made.n_out, n_classes)
+    setattr(made, head, nn.Linear(made.n_out, n_classes))
     return {key: value.contiguous() for key, value in made.state_dict().items()}
 
 
