@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.orm import Session
 
+from curation.store import locks
 from curation.store.jobs import insert_new
+from curation.store.presence import known_refs
 from curation.store.service_tables import ErasedListing
-from curation.store.tables import AnnotationRow, Category, CategoryAlias, ListingRow, TaskRow, Tombstone
+from curation.store.tables import AnnotationRow, Category, CategoryAlias, TaskRow, Tombstone
 from curation.types import NOBODY, AnnotationsDeleted, Event, LabelEvent, Origin, Outcome, Question, TasksDeleted, TaskSeen, Vote
 
 RUBBER_STAMP_S = 2.0
@@ -49,6 +51,7 @@ def log_event(session: Session, event: Event, *, via: str, now: datetime) -> Log
 
 
 def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) -> Logged:
+    _lock_task(session, event.source, event.task_id)  # before the annotation, as where a task is deleted with all of its own
     _lock(session, event.source, event.source_id)
     ref = event.listing_ref or _ref_of_task(session, event.source, event.task_id)
     if _is_erased(session, ref):
@@ -70,13 +73,13 @@ def _log_label(session: Session, event: LabelEvent, *, via: str, now: datetime) 
         .values(is_current=False)
         .returning(AnnotationRow.listing_ref)
     ).scalars()
-    refs = {ref, *was_current, *moved_from} - {None}
+    refs = {one for one in (ref, *was_current, *moved_from) if one is not None}
     fresh = session.execute(
         update(AnnotationRow).where(AnnotationRow.id == newest).values(is_current=True).returning(AnnotationRow.revision)
     )
     if fresh.scalar_one() != event.revision:
         return Logged("stale")
-    known = _known_refs(session, refs)
+    known = known_refs(session, refs)
     touched = tuple((known_ref, event.question) for known_ref in sorted(known))
     return Logged("applied" if ref in known else "orphan", touched)
 
@@ -122,9 +125,13 @@ def _read_anew(session: Session, event: LabelEvent) -> bool:
 
 
 def _lock(session: Session, source: str, source_id: str) -> None:
-    """Two workers never order the states of one annotation at once (SQLite has one writer anyway)."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"{source}/{source_id}"))))
+    """Two workers never order the states of one annotation at once."""
+    locks.alone(session, f"{source}/{source_id}")
+
+
+def _lock_task(session: Session, source: str, task_id: str) -> None:
+    """An annotation is never written while its task is being deleted or given its listing: neither would see the other."""
+    locks.alone(session, f"{source}/task/{task_id}")
 
 
 def _row(event: LabelEvent, ref: str | None, via: str, now: datetime) -> dict[str, object]:
@@ -171,13 +178,14 @@ def _bury(session: Session, source: str, source_ids: tuple[str, ...], *, via: st
         .values(is_current=False)
         .returning(AnnotationRow.listing_ref, AnnotationRow.question)
     ).all()
-    known = _known_refs(session, {row.listing_ref for row in rows} - {None})
+    known = known_refs(session, {row.listing_ref for row in rows if row.listing_ref is not None})
     touched = sorted({(row.listing_ref, Question(row.question)) for row in rows if row.listing_ref in known})
     return Logged("applied" if n_new else "duplicate", tuple(touched))
 
 
 def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetime) -> Logged:
-    for task_id in event.task_ids:
+    for task_id in sorted(event.task_ids):
+        _lock_task(session, event.source, task_id)
         _upsert_task(session, event.source, task_id, ref="", is_deleted=True, now=now)
     ids = session.execute(
         select(AnnotationRow.source_id)
@@ -191,6 +199,7 @@ def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetim
 
 
 def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:
+    _lock_task(session, event.source, event.task_id)
     if _is_erased(session, event.listing_ref):
         _upsert_task(session, event.source, event.task_id, ref=event.listing_ref, is_deleted=True, now=now)
         return Logged("tombstoned")
@@ -205,7 +214,7 @@ def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:
         .returning(AnnotationRow.question)
     ).scalars()
     questions = sorted({Question(question) for question in rows})
-    known = _known_refs(session, {event.listing_ref})
+    known = known_refs(session, {event.listing_ref})
     return Logged("task", tuple((ref, question) for ref in known for question in questions))
 
 
@@ -225,10 +234,6 @@ def _ref_of_task(session: Session, source: str, task_id: str) -> str | None:
 def _is_erased(session: Session, ref: str | None) -> bool:
     mine = (ErasedListing.ref == ref, ErasedListing.allowed_at.is_(None))
     return session.execute(select(ErasedListing.id).where(*mine).limit(1)).first() is not None
-
-
-def _known_refs(session: Session, refs: set[str | None]) -> set[str]:
-    return set(session.execute(select(ListingRow.ref).where(ListingRow.ref.in_(refs))).scalars()) if refs else set()
 
 
 def orphans(session: Session, refs: list[str]) -> Touched:

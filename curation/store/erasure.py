@@ -13,7 +13,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, NotFoundError, shorten
-from curation.store import annotations
+from curation.store import annotations, locks
 from curation.store.service_tables import ErasedListing, Erasure, Report
 from curation.store.tables import (
     AnnotationRow,
@@ -25,7 +25,6 @@ from curation.store.tables import (
     TaskRow,
 )
 from curation.store.taxonomy import chunks
-from curation.store.workspace import lock_state
 from curation.types import AnnotationsDeleted, TasksDeleted
 
 LOCK = "erasure"
@@ -128,11 +127,11 @@ def newest(session: Session) -> int:
 
 
 def hold(session: Session, *, alone: bool = False) -> None:
-    """Nobody erases (`alone`: or writes listings) until the transaction ends; SQLite has one writer anyway."""
+    """Nobody erases (`alone`: or writes listings) until the transaction ends."""
     if alone:
-        lock_state(session, LOCK)
-    elif session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock_shared(func.hashtext(f"state/{LOCK}"))))
+        locks.alone(session, LOCK)
+    else:
+        locks.beside(session, LOCK)
 
 
 def barred(session: Session, refs: Collection[str]) -> frozenset[str]:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from curation.errors import InputError, shorten
-from curation.store import erasure, given_labels, labels, reports, taxonomy
+from curation.store import erasure, given_labels, labels, locks, reports, taxonomy
 from curation.store.db import dump_json
 from curation.store.tables import Category, ListingRow
 from curation.store.taxonomy import Node, chunks
@@ -66,6 +66,7 @@ def upsert(session: Session, records: Sequence[Record], *, now: datetime) -> Cou
     Writing the same records again changes nothing. Listings that were erased are left out.
     """
     erasure.hold(session)
+    locks.alone(session, locks.LISTINGS)
     erased = erasure.barred(session, [record.ref for record in records])
     records = [record for record in records if record.ref not in erased]
     by_ref = {record.ref: record for record in records}
@@ -73,13 +74,12 @@ def upsert(session: Session, records: Sequence[Record], *, now: datetime) -> Cou
         twice = next(ref for ref in by_ref if sum(record.ref == ref for record in records) > 1)
         raise InputError(f"listing {shorten(twice)} comes twice in one batch; keep one of the two")
     shas = {ref: record.content_sha256 for ref, record in by_ref.items()}
+    there = _existing(session, by_ref)
     for ref, names in reports.reported(session, by_ref).items():
         by_ref[ref] = replace(by_ref[ref], flags=tuple(sorted({*by_ref[ref].flags, *names})))
-    there = _existing(session, by_ref)
     categories = taxonomy.ensure(session, {record.category for record in records if record.category})
     rows = {ref: _row(record, shas[ref], categories) for ref, record in by_ref.items() if shas[ref] != there.get(ref, ("", 0))[0]}
     new = _insert(session, [rows[ref] for ref in by_ref if ref not in there], now)
-    there |= _existing(session, by_ref.keys() - there.keys() - new.keys())  # another ingest was faster
     changed = {ref: there[ref][1] for ref in rows if ref in there and there[ref][0] != shas[ref]}
     _update(session, [rows[ref] | {"b_id": listing_id} for ref, listing_id in changed.items()])
     for question, values in _given(new, by_ref, categories).items():

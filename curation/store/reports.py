@@ -13,6 +13,7 @@ from curation.store import labels
 from curation.store.db import dump_json
 from curation.store.jobs import insert_new_ids
 from curation.store.labels import Resolved
+from curation.store.presence import known_refs
 from curation.store.service_tables import Report
 from curation.store.tables import LabelRow, ListingRow
 from curation.store.taxonomy import chunks
@@ -79,9 +80,7 @@ def add(session: Session, given: Sequence[Given], *, via: str, now: datetime) ->
         found = insert_new_ids(session, Report, [rows[key] for key in part], ["dedupe_key"])
         new |= {str(key[0]) for key in found}
     refs = {rows[key]["listing_ref"] for key in new}
-    here: set[str] = set()
-    for part in chunks(sorted(refs)):
-        here |= set(session.execute(select(ListingRow.ref).where(ListingRow.ref.in_(part))).scalars())
+    here = known_refs(session, refs)
     n_waiting = sum(rows[key]["listing_ref"] not in here for key in new)
     return Added(len(new), len(given) - len(new), n_waiting, apply(session, here, now=now))
 

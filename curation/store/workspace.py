@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from curation.errors import ConfigError
 from curation.settings import Settings
-from curation.store import mounts, schema
+from curation.store import locks, mounts, schema
 from curation.store.db import Database
 from curation.store.files import FileStore
 from curation.store.tables import State
@@ -68,6 +68,5 @@ def set_state(session: Session, key: str, value: dict[str, Any], *, now: datetim
 
 
 def lock_state(session: Session, key: str) -> None:
-    """Nobody else reads and then changes this fact until the transaction ends (SQLite has one writer anyway)."""
-    if session.get_bind().dialect.name == "postgresql":
-        session.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"state/{key}"))))
+    """Nobody else reads and then changes this fact until the transaction ends."""
+    locks.alone(session, f"state/{key}")
