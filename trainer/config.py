@@ -86,6 +86,7 @@ class TrainConfig:
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
     violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
     violation_scaled: bool = False  #: bring its logits to the scale on which held-out ones are right; with a network always
+    violation_caution: float = 2.33  #: standard errors by which what was scaled is lowered: 0.9 is then at least that, 99 in 100
     violations_see_category: str = "none"  #: what that head reads of it: none, said (by the seller), predicted or both
     violation_linear: bool = True  #: whether the linear head stands under that network
     violation_epochs: int = 8  #: passes over the training rows with which that network is fitted
@@ -106,7 +107,11 @@ class TrainConfig:
         rates = ("embedding_rate", "rate", "token_rate", "verified_weight", "violation_strength")
         bad += [name for name in rates if getattr(self, name) <= 0]
         strengths = ("early_learning", "mixup", "weight_decay", "selfie_warmup", "reported_weight", "unreported_weight")
-        bad += [name for name in (*strengths, "aux_weight", "violation_photo_dim", "checkpoint_s") if getattr(self, name) < 0]
+        bad += [
+            name
+            for name in (*strengths, "aux_weight", "violation_caution", "violation_photo_dim", "checkpoint_s")
+            if getattr(self, name) < 0
+        ]
         bad += [name for name in SWITCHES if not isinstance(getattr(self, name), bool)]
         bad += [name for name, value in dataclasses.asdict(self).items() if isinstance(value, float) and not math.isfinite(value)]
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]

@@ -12,6 +12,7 @@ from trainer.config import TrainConfig
 from trainer.data import Rows, Table, parts
 from trainer.model import Detector
 from trainer.objective import autocast
+from trainer.residual import Residual
 from trainer.step import MAX_GRADIENT, finite
 from trainer.violations import Floats, Linear, Seen
 
@@ -55,14 +56,21 @@ def finish(detector: Detector, table: Table, train: Rows, validation: Rows, conf
 def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
     """Fit the violations' own network, where there is one, and how much of it counts. The same seed gives the same weights.
 
-    Before that the linear head is scaled, where one is asked for. Raises NotFiniteError naming the batch's listings.
+    Before that the linear head is scaled, where one is asked for, and in the end all is lowered by what that scale may be wrong:
+    a score says what is sure, not what is likely. Raises NotFiniteError naming the batch's listings.
     """
-    network = detector.residual
-    if network is None and not config.violation_scaled:
+    if detector.residual is None and not config.violation_scaled:
         return
-    offset = _offset(detector.eval(), table, train, config)
-    if network is None:
-        return
+    offset, error = _offset(detector.eval(), table, train, config)
+    if detector.residual is not None:
+        _set_network(detector, detector.residual, table, train, offset, config)
+        if config.violation_linear:
+            detector.residual.share.fill_(_share(detector, table, validation))
+    detector.violation.bias.sub_(config.violation_caution * error)
+
+
+def _set_network(detector: Detector, network: Residual, table: Table, train: Rows, offset: Tensor, config: TrainConfig) -> None:
+    """Fit it to what the (N, V) linear logits of the training rows leave over."""
     torch.manual_seed(config.seed)
     network.requires_grad_(True)
     optimizer = torch.optim.AdamW(network.parameters(), config.token_rate, weight_decay=config.weight_decay, fused=True)
@@ -72,8 +80,6 @@ def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows
         _step(detector, table, train[at], offset[torch.from_numpy(at).to(table.device)], optimizer)
     network.requires_grad_(False)
     detector.eval()
-    if config.violation_linear:
-        network.share.fill_(_share(detector, table, validation))
 
 
 def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -87,23 +93,23 @@ def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimize
 
 
 @torch.no_grad()
-def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> Tensor:
-    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups.
+def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups; how wrong they may be (V,).
 
     They are brought to the scale on which they are as sure as they are often right, and the detector's own with them: else
     that scale would be the first thing that the network learns.
     """
     if not config.violation_linear:
-        return detector.violation.bias.expand(len(rows), -1)
+        return detector.violation.bias.expand(len(rows), -1), torch.zeros_like(detector.violation.bias)
     wanted, groups = table.targets, np.unique(table.targets.group[rows], return_inverse=True)[1]
     folds = np.random.default_rng(config.seed).permutation(groups.max(initial=0) + 1)[groups] % N_FOLDS
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     inputs, strength = seen(detector, table, rows, wanted.classes), config.violation_strength
     found = violations.held_out(inputs, *answers, strength, folds, config.hide_category)
-    scale, shift = violations.scale_of(found, *answers)
+    scale, shift, error = violations.scale_of(found, *answers)
     detector.cool(torch.from_numpy(1 / scale).to(table.device))
     detector.violation.bias.add_(torch.from_numpy(shift).to(table.device))
-    return torch.from_numpy(found * scale + shift).to(table.device)
+    return torch.from_numpy(found * scale + shift).to(table.device), torch.from_numpy(error).to(table.device)
 
 
 @torch.no_grad()

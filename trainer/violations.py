@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack, vstack
+from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 N_COMPONENTS = 16
@@ -20,6 +21,9 @@ MAX_ITERATIONS = 1000
 TOLERANCE = 1e-3
 MIN_OF_EACH = 10
 """Rows with and without a violation that the scale of its logits needs."""
+
+SURE = 0.9
+"""The probability at which it is asked how far the scale can be trusted."""
 
 Floats = NDArray[np.float32]
 
@@ -122,21 +126,41 @@ def _parted(weights: Floats, bias: Floats, seen: Seen, projection: Floats) -> Li
     return Linear(text, dense, bias, *kinds)
 
 
-def scale_of(logits: Floats, present: Floats, weight: Floats) -> tuple[Floats, Floats]:
+def scale_of(logits: Floats, present: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
     """Scale (V,) above 0 and shift (V,) with which (N, V) held-out logits are as sure as they are often right (Platt 1999).
 
-    1 and 0 for a head with fewer than ten of either answer, or whose logits point the wrong way.
+    Then the standard error (V,) of a logit on that scale where it says SURE. 1, 0 and 0 for a head with fewer than ten of either
+    answer, or whose logits point the wrong way.
     """
-    scale, shift = np.ones(logits.shape[1], np.float32), np.zeros(logits.shape[1], np.float32)
+    scale, shift, error = (np.full(logits.shape[1], value, np.float32) for value in (1.0, 0.0, 0.0))
     for head in range(logits.shape[1]):
         known = weight[:, head] > 0
         if np.bincount(present[known, head].astype(int), minlength=2).min() < MIN_OF_EACH:
             continue
-        model = LogisticRegression(C=1e3, solver="liblinear", intercept_scaling=10.0)
-        model.fit(logits[known, head, None], present[known, head], sample_weight=weight[known, head])
+        share = weight[known, head] / weight[known, head].max()
+        model = _line(logits[known, head], present[known, head], share)
         if model.coef_[0, 0] > 0:
             scale[head], shift[head] = model.coef_[0, 0], model.intercept_[0]
-    return scale, shift
+            error[head] = _error(logits[known, head].astype(np.float64), float(scale[head]), float(shift[head]), share)
+    return scale, shift, error
+
+
+def _line(logits: Floats, present: Floats, share: Floats) -> LogisticRegression:
+    """Platt's: answers count as a little less than certain, so that logits (n,) that separate them do not make it steep."""
+    n_positive, n_negative = (share * present).sum(), (share * (1 - present)).sum()
+    target = np.where(present > 0, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    model = LogisticRegression(C=1e3, solver="liblinear", intercept_scaling=10.0)
+    sides = np.concatenate([share * target, share * (1 - target)])
+    return model.fit(np.tile(logits, 2)[:, None], np.repeat([1, 0], len(logits)), sample_weight=sides)
+
+
+def _error(logits: NDArray[np.float64], scale: float, shift: float, share: Floats) -> float:
+    """Of the line's value where it is SURE, by its Fisher information; rows count as their `share` says."""
+    probs = expit(logits * scale + shift)
+    line = np.stack([logits, np.ones_like(logits)], 1)
+    information = line.T @ (line * (share * probs * (1 - probs))[:, None])
+    place = np.array([(logit(SURE) - shift) / scale, 1.0])
+    return float(np.sqrt(place @ np.linalg.solve(information, place)))
 
 
 def _components(photos: Floats) -> Floats:

@@ -33,12 +33,14 @@ from tests.benchmarks.catalog import Catalog, fit, opened, parser_of, present_in
 from trainer import onnx, quantize
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.model import Exportable
+from trainer.search.cells import random_genotype
 from trainer.sequence import tokenizer_of
 from trainer.served import served
 
 BATCH, PART = 256, 32
 EAGER, EAGER_PARTS, PLAIN, FP32, INT8 = "eager", f"eager, {PART} at a time", "ONNX as written", "ONNX fp32", "ONNX int8"
 N_PROFILED = 30
+BAG = "bag, photos, numbers"
 Inputs = Mapping[str, NDArray[Any]]
 Answer = Callable[[Inputs], tuple[NDArray[Any], NDArray[Any]]]
 
@@ -60,11 +62,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=TrainConfig().epochs)
     parser.add_argument("--listings", type=int, default=24, help="listings that are scored alone")
     parser.add_argument("--calls", type=int, default=15, help="calls for each of them")
+    parser.add_argument("--cells", type=Path, help="a genotype that `refurbish search --out` wrote (default: random cells)")
+    parser.add_argument("--backbone", help="weights of a network that photos are seen by in one more table")
+    parser.add_argument("--px", type=int, default=128, help="side of its photos")
     parser.add_argument("--profile", action="store_true", help="where the time of the file in whole numbers goes")
     options = parser.parse_args()
     with opened(options) as (workspace, catalog):
-        for name, architecture in (("bag, photos, numbers", ""), ("… + TextCNN", TEXT_CNN)):
-            model = fitted(workspace, catalog, TrainConfig(seed=options.seed, epochs=options.epochs, architecture=architecture))
+        for name, changes in designs(options).items():
+            config = TrainConfig.from_json({"seed": options.seed, "epochs": options.epochs, **changes})
+            model = fitted(workspace, catalog, config)
             print(f"\n{name}: {len(model.test):,} rows to judge, {model.network.detector.category.leaf.out_features} categories")
             print(compared(model, options), flush=True)
             if options.profile:
@@ -72,10 +78,26 @@ def main() -> None:
         print(f"\nbefore that, a listing\n{prepared(workspace, catalog, options.listings)}")
 
 
+def designs(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What differs from the default, by the names of the tables."""
+    if options.cells:
+        name, cells = f"… + cells of {options.cells.name}", options.cells.read_text(encoding="utf-8")
+    else:
+        name, cells = "… + random cells", random_genotype(np.random.default_rng(options.seed)).to_json()
+    found = {BAG: {}, "… + TextCNN": {"architecture": TEXT_CNN}, name: {"architecture": cells}}
+    if options.backbone:
+        found[f"bag, {options.px}-pixel photos by {Path(options.backbone).stem}, numbers"] = {
+            "backbone": options.backbone,
+            "backbone_alone": True,
+            "photo_px": options.px,
+        }
+    return found
+
+
 def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model:
     """The detector as `refurbish retrain` would fit and export it."""
     torch.set_num_threads(config.n_threads)
-    shape, train, test = FeatureConfig(), catalog.rows[Split.TRAIN], catalog.rows[Split.TEST]
+    shape, train, test = FeatureConfig(photo_px=config.photo_px), catalog.rows[Split.TRAIN], catalog.rows[Split.TEST]
     tokenizer = tokenizer_of(catalog.listings, train, config)
     features = Featurizer(shape, tokenizer).transform(catalog.listings, workspace.media)
     made = table_of(catalog, features, shape, config)

@@ -70,22 +70,28 @@ def test_logits_of_a_fold_do_not_know_its_answers(tmp_path: Path) -> None:
 
 
 def test_held_out_logits_are_brought_to_scale() -> None:
-    """Logits that are four times too small and shifted come back; heads with nine positives, or upside down, stay."""
+    """Logits four times too small and shifted come back, with their error; heads with nine positives, or upside down, stay."""
     rng = np.random.default_rng(1)
     true = rng.normal(0, 3, (4000, 3))
     present = (rng.random(true.shape) < 1 / (1 + np.exp(-true))).astype(np.float32)
     present[:, 1] = np.arange(4000) < 9
-    scale, shift = violations.scale_of(((true / 4 - 1) * [1, 1, -1]).astype(np.float32), present, np.ones_like(present))
+    seen = ((true / 4 - 1) * [1, 1, -1]).astype(np.float32)
+    scale, shift, error = violations.scale_of(seen, present, np.ones_like(present))
     assert scale == pytest.approx([4, 1, 1], rel=0.1) and shift == pytest.approx([4, 0, 0], rel=0.1)
+    draws = [rng.integers(0, 4000, 4000) for _ in range(40)]
+    lines = [violations.scale_of(seen[rows, :1], present[rows, :1], np.ones((4000, 1), np.float32)) for rows in draws]
+    place = (np.log(9) - shift[0]) / scale[0]
+    assert error == pytest.approx([np.std([a[0] * place + b[0] for a, b, _ in lines]), 0, 0], rel=0.3)
 
 
 def test_scaling_keeps_the_order(tmp_path: Path) -> None:
-    """The linear head alone can be scaled too; what ranked first still does."""
+    """The linear head alone can be scaled too, and with more caution is less sure; what ranked first still does."""
     found = []
-    for config in (SMALL, replace(SMALL, violation_scaled=True)):
+    for config in (SMALL, replace(SMALL, violation_scaled=True), replace(SMALL, violation_scaled=True, violation_caution=5.0)):
         made = table(tmp_path, config)
         found.append(loop.predict(loop.fit(made, rows(36), rows(0), config=config).detector, made, rows(48))[1][:, 0])
     assert (np.diff(found[1][np.argsort(found[0])]) > -1e-6).all() and np.abs(found[0] - found[1]).max() > 0.01
+    assert (found[2] < found[1]).all() and found[1].max() > 0.5, "little is known, and something all the same"
 
 
 @pytest.mark.parametrize("config", [ALONE, ON_TOP], ids=["alone", "on top"])
