@@ -81,6 +81,11 @@ class EfficientNetLite(nn.Module):
         self._blocks = nn.ModuleList(blocks)
         self._conv_head, self._bn1 = _mixing(n_in, N_OUT), _normal(N_OUT)
 
+    @property
+    def entrance(self) -> nn.Conv2d:
+        """The convolution that sees the pixels."""
+        return self._conv_stem
+
     def forward(self, pixels: Tensor) -> Tensor:
         x = functional.relu6(self._bn0(self._conv_stem(pixels)))
         for block in self._blocks:

@@ -110,17 +110,18 @@ class SideBySide(Stem):
         self.takes_none = parts[-1].takes_none  # patch filters come first, and bear it
 
     def forward(self, photos: Tensor) -> Tensor:
-        return torch.cat([part(photos) for part in self._stems], 1)
+        return torch.cat([part(photos) for part in self.stems], 1)
 
     def encode(self, photos: NDArray[np.uint8]) -> Tensor:
-        return torch.cat([part.encode(photos) for part in self._stems], 1)
+        return torch.cat([part.encode(photos) for part in self.stems], 1)
 
     def learn(self, photos: NDArray[np.uint8], rng: np.random.Generator) -> None:
-        for part in self._stems:
+        for part in self.stems:
             part.learn(photos, rng)
 
     @property
-    def _stems(self) -> Iterable[Stem]:
+    def stems(self) -> Iterable[Stem]:
+        """In their order."""
         return cast("Iterable[Stem]", self.parts)
 
 

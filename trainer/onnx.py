@@ -26,6 +26,7 @@ from trainer import quantize
 from trainer.model import Detector, Exportable
 from trainer.quantize import Inputs
 from trainer.served import served
+from trainer.tidy import tidied
 
 OPSET = 18
 WEIGHTS_SUFFIX = ".safetensors"
@@ -149,7 +150,7 @@ def traced(network: Exportable, shape: FeatureConfig) -> bytes:
             opset_version=OPSET,
             dynamo=False,
         )
-    return out.getvalue()
+    return tidied(out.getvalue())
 
 
 @torch.no_grad()

@@ -64,6 +64,11 @@ class ResNet(nn.Module):
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
         self.n_out = n_in
 
+    @property
+    def entrance(self) -> nn.Conv2d:
+        """The convolution that sees the pixels."""
+        return self.conv1
+
     def forward(self, pixels: Tensor) -> Tensor:
         x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(pixels))), 3, 2, 1)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):

@@ -1,7 +1,7 @@
 """The detector as a graph that is quick to run: the same answers as `trainer.model.Exportable`, by fewer and smaller steps.
 
 What is constant is folded into weights. Columns of n-grams that no listing of the batch fills are left out, and so is the blank
-photo, which every batch holds and no listing shows.
+photo, which every batch holds and no listing shows, wherever there is another one.
 """
 
 import copy
@@ -10,18 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.image import COLOUR_GRID, FLATNESS, GRID, PATCH_PX, STRIDE_PX, THRESHOLD, PhotoStem
+from trainer.backbone import Backbone
+from trainer.efficientnet import EfficientNetLite
+from trainer.image import COLOUR_GRID, FLATNESS, GRID, PATCH_PX, STRIDE_PX, THRESHOLD, PhotoStem, SideBySide, Stem
 from trainer.model import Detector, Exportable
+from trainer.resnet import ResNet
 from trainer.text import EPSILON, N_TEXT_BLOCKS, TextBranch
 
 BRIGHTEST = 255.0
 LEAST = 1e-12  # instead of the zero scale of an empty row
 
 
-class FoldedStem(nn.Module):
+class FoldedStem(Stem):
     """(1 + P, px, px, 3) uint8, the first one blank → (1 + P, F), 0 for the blank one; else as `PhotoStem`."""
 
-    takes_none = False  # it leaves the blank photo out itself
     kernels: Tensor
     high: Tensor
     low: Tensor
@@ -52,6 +54,43 @@ class FoldedStem(nn.Module):
         coloured = pixels[:, :, : self.coloured, : self.coloured] if self.is_cut else pixels
         colours = functional.avg_pool2d(coloured, self.edge).flatten(1)
         return torch.cat([torch.zeros(1, self.width), (torch.cat([regions, colours], 1) - self.mean) / self.std])
+
+
+class FoldedBackbone(Stem):
+    """As `Backbone`; its first convolution sees pixels as they are, but for their mean."""
+
+    middle: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, network: EfficientNetLite | ResNet) -> None:
+        """`network`: the backbone's."""
+        super().__init__()
+        self.width, self.takes_none = backbone.width, backbone.takes_none
+        self.convolutions = copy.deepcopy(network)
+        self.convolutions.entrance.weight.div_(BRIGHTEST * backbone.pixel_std)
+        middle = BRIGHTEST * backbone.pixel_mean
+        self.register_buffer("middle", middle[0, 0, 0] if bool((middle == middle[0]).all()) else middle)
+        self.register_buffer("mean", backbone.mean)
+        self.register_buffer("std", backbone.std)
+
+    def forward(self, photos: Tensor) -> Tensor:
+        """(P, px, px, 3) → (P, F) where it takes none, else (1 + P, px, px, 3) → (1 + P, F), 0 for the first."""
+        if self.takes_none:
+            return self._seen(photos)
+        found = self._seen(photos[_first_shown(photos) :])
+        return torch.cat([torch.zeros(1, self.width), found])[: photos.shape[0]]
+
+    def _seen(self, photos: Tensor) -> Tensor:
+        pixels = photos.permute(0, 3, 1, 2).to(torch.float32) - self.middle
+        found: Tensor = (self.convolutions(pixels) - self.mean) / self.std
+        return found
+
+
+def _first_shown(photos: Tensor) -> Tensor:
+    """1, past the blank photo; 0 where there is no other, since ONNX Runtime runs some networks on one photo at least."""
+    n_photos = torch.ones((), dtype=torch.int64) * photos.shape[0]  # a plain number would be a constant of the trace
+    return (n_photos - 1).clamp(max=1)
 
 
 def _deviation(pixels: Tensor) -> Tensor:
@@ -111,6 +150,16 @@ def served(detector: Detector, photo_px: int) -> Exportable:
     lean = copy.copy(detector)
     lean._modules = dict(detector._modules)
     lean._modules["text"] = PackedText(detector.text)
-    if type(detector.stem) is PhotoStem:
-        lean._modules["stem"] = FoldedStem(detector.stem, photo_px)
+    lean._modules["stem"] = _folded(detector.stem, photo_px)
     return Exportable(lean).eval()
+
+
+@torch.no_grad()
+def _folded(stem: Stem, photo_px: int) -> Stem:
+    if isinstance(stem, SideBySide):
+        return SideBySide(*(part if isinstance(part, PhotoStem) else _folded(part, photo_px) for part in stem.stems))
+    if isinstance(stem, PhotoStem):
+        return FoldedStem(stem, photo_px)
+    if isinstance(stem, Backbone) and isinstance(stem.network, EfficientNetLite | ResNet):
+        return FoldedBackbone(stem, stem.network)
+    return stem

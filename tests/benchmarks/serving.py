@@ -1,12 +1,13 @@
 """What one answer costs: eager PyTorch, the model file in floats, and the one in whole numbers, with what that one loses.
 
     python -m tests.benchmarks.serving --data ../shared/data/gumtree
+    python -m tests.benchmarks.serving --data ../shared/data/gumtree --backbone lite0.safetensors --px 128
     python -m tests.benchmarks.serving --sample 3000
 
 Processor milliseconds of one thread, the same inputs for all, in turns; the best of some calls for each listing or batch, and of
 these the mean. Losses are those of the rows to judge (25 %), against the file in floats. Real ads have the sellers' categories
 and proxies of violations, the generated catalog its truth. Photos are decoded and texts hashed beforehand; that has a table of
-its own. "ONNX as written" is the network exported without `trainer.served`.
+its own. "ONNX as written" is the network exported without `trainer.served`, whose network eager PyTorch is given too.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ from trainer.sequence import tokenizer_of
 from trainer.served import served
 
 BATCH, PART = 256, 32
-EAGER, EAGER_PARTS, PLAIN, FP32, INT8 = "eager", f"eager, {PART} at a time", "ONNX as written", "ONNX fp32", "ONNX int8"
+EAGER, EAGER_PARTS, EAGER_SERVED = "eager", f"eager, {PART} at a time", "eager, the network that is served"
+PLAIN, FP32, INT8 = "ONNX as written", "ONNX fp32", "ONNX int8"
 N_PROFILED = 30
 BAG = "bag, photos, numbers"
 Inputs = Mapping[str, NDArray[Any]]
@@ -54,6 +57,7 @@ class Model:
     truth: NDArray[np.int64]  #: (n,) class of each test row, -1 = unknown to the model
     present: NDArray[np.bool_]  #: (n, V)
     network: Exportable
+    quick: Exportable  #: what is served of it
     files: Mapping[str, bytes]
 
 
@@ -103,13 +107,15 @@ def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model
     made = table_of(catalog, features, shape, config)
     detector = fit(made, catalog, config).detector.eval()
     index = {path: at for at, path in enumerate(made.targets.classes)}
-    fp32 = onnx.traced(served(detector, shape.photo_px), shape)
+    quick = served(detector, shape.photo_px)
+    fp32 = onnx.traced(quick, shape)
     return Model(
         features,
         test,
         np.array([index.get(catalog.judged[row], -1) for row in test]),
         present_in(catalog)[test],
         Exportable(detector).eval(),
+        quick,
         {
             PLAIN: onnx.traced(Exportable(detector), shape),
             FP32: fp32,
@@ -121,7 +127,8 @@ def fitted(workspace: Workspace, catalog: Catalog, config: TrainConfig) -> Model
 def compared(model: Model, options: argparse.Namespace) -> str:
     """A row of the table for each way to answer."""
     torch.set_num_threads(1)
-    ways: dict[str, Answer] = {EAGER: lambda inputs: eager(model.network, inputs)}
+    networks = {EAGER: model.network, EAGER_SERVED: model.quick}
+    ways: dict[str, Answer] = {name: partial(eager, network) for name, network in networks.items()}
     ways |= {name: answer(session(graph)) for name, graph in model.files.items()}
     rng = np.random.default_rng(options.seed)
     alone = [model.features.inputs(np.array([row])) for row in rng.choice(model.test, options.listings, replace=False)]
@@ -139,7 +146,7 @@ def compared(model: Model, options: argparse.Namespace) -> str:
             f"{len(model.files[name]) / 1e6:.1f}" if name in model.files else "",
             *(losses(exact, answers(ways[name], model), model) if name in ways else [""] * 4),
         )
-        for name in (EAGER, EAGER_PARTS, *model.files)
+        for name in (EAGER, EAGER_PARTS, EAGER_SERVED, *model.files)
     ]
     head = ("", "1: ms", "ratio", f"{BATCH}: ms", "ratio", "MB", "max |Δp|", "AP loss, worst", "mean", "accuracy loss")
     return table(lines, head)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx as onnx_format
@@ -20,10 +21,13 @@ from curation.release.gates import Check
 from curation.release.registry import Model
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
+from tests.unit import test_efficientnet as efficientnet_tests
+from tests.unit import test_resnet as resnet_tests
 from tests.unit import test_sequence as sequence_tests
 from tests.unit.test_scorer import CLASSES, POLICY, changed, detector, listings
 from tests.unit.test_trainer import SHAPE
 from trainer import judgement, loop, onnx, quantize
+from trainer.config import TrainConfig
 from trainer.model import Exportable
 from trainer.served import served
 
@@ -190,5 +194,31 @@ def test_token_branches_are_whole_numbers(tmp_path: Path, architecture: str) -> 
     kinds = {node.op_type for node in onnx_format.load_from_string(small).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "MatMulInteger"} <= kinds
     inputs = made.features.inputs(np.arange(48))
-    answers = [InferenceSession(graph, providers=["CPUExecutionProvider"]).run(list(OUTPUTS), inputs) for graph in (full, small)]
+    answers = [answered(graph, inputs) for graph in (full, small)]
     assert all(np.abs(one - other).max() < 0.05 for one, other in zip(*answers, strict=True))
+
+
+def answered(graph: bytes, inputs: quantize.Inputs) -> list[np.ndarray]:
+    found: list[np.ndarray] = InferenceSession(graph, providers=["CPUExecutionProvider"]).run(list(OUTPUTS), dict(inputs))
+    return found
+
+
+@pytest.mark.parametrize("network", [resnet_tests, efficientnet_tests], ids=["resnet", "efficientnet"])
+def test_backbones_are_whole_numbers(tmp_path: Path, network: ModuleType) -> None:
+    """All convolutions but the one that sees colours; no padding stands alone, and a listing without photos is answered too.
+
+    Weights are random, which magnifies rounding.
+    """
+    found, _ = resnet_tests.features(tmp_path)
+    changes = {**resnet_tests.CONFIG.to_json(), "backbone": str(network.written(tmp_path)), "backbone_alone": True}
+    made = resnet_tests.untrained(TrainConfig.from_json(changes), found)
+    full = onnx.traced(served(made, resnet_tests.SHAPE.photo_px), resnet_tests.SHAPE)
+    small = quantize.int8(full, quantize.calibration(found, np.arange(8)))
+    graph = onnx_format.load_from_string(small).graph
+    floats = {one.name for one in graph.initializer if one.data_type == onnx_format.TensorProto.FLOAT}
+    assert [node.op_type for node in graph.node if node.op_type in ("Conv", "Pad") and floats.intersection(node.input)] == [
+        "Conv"
+    ]
+    for row in range(8):
+        answers = [answered(one, found.inputs(np.array([row]))) for one in (full, small)]
+        assert all(np.abs(one - other).max() < 0.2 for one, other in zip(*answers, strict=True))

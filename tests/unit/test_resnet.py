@@ -136,13 +136,17 @@ def features(tmp_path: Path) -> tuple[Features, FileStore]:
     return Featurizer(SHAPE).transform(listings(media), media), media
 
 
+def untrained(config: TrainConfig, found: Features) -> Detector:
+    """Random weights under a stem that has seen the photos."""
+    made = Detector(config, SHAPE, CLASSES, len(POLICY), stem=loop.stem_of(found, np.arange(8), config)).eval()
+    torch.nn.init.normal_(made.violation.weight, 0, 0.1)
+    return made
+
+
 def served(tmp_path: Path, **changes: object) -> tuple[int, float]:
     """Bytes of a served model with this backbone, and how far it is from torch for a listing, with photos or without."""
     found, media = features(tmp_path)
-    config = TrainConfig.from_json({**CONFIG.to_json(), **changes})
-    stem = loop.stem_of(found, np.arange(8), config, tmp_path / "cache")
-    made = Detector(config, SHAPE, CLASSES, len(POLICY), stem=stem).eval()
-    torch.nn.init.normal_(made.violation.weight, 0, 0.1)
+    made = untrained(TrainConfig.from_json({**CONFIG.to_json(), **changes}), found)
     kept = onnx.export(made, media, shape=SHAPE, classes=CLASSES, violations=POLICY, report={})
     scorer = onnx.Scorer.load(media, kept.onnx_sha256, kept.sidecar_sha256)
     return kept.n_bytes, max(onnx.difference(scorer, made, found, np.array([row])) for row in range(8))
