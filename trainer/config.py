@@ -86,7 +86,7 @@ class TrainConfig:
     violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
     violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
     violation_scaled: bool = False  #: bring its logits to the scale on which held-out ones are right; with a network always
-    violation_caution: float = 2.33  #: standard errors by which what was scaled is lowered: 0.9 is then at least that, 99 in 100
+    violation_caution: float = 2.33  #: standard errors of that scale by which it is lowered, so that scores err downwards
     violations_see_category: str = "none"  #: what that head reads of it: none, said (by the seller), predicted or both
     violation_linear: bool = True  #: whether the linear head stands under that network
     violation_epochs: int = 8  #: passes over the training rows with which that network is fitted

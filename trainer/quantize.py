@@ -9,6 +9,7 @@ the convolution that sees a backbone's pixels, whose three channels are multipli
 
 import contextlib
 import logging
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B,
     unit_both = Div(unit, levels)
     product = Mul(sums_float, unit_both)
 }"""
-QUANTIZED = {"/sequence/": ("Conv", "Gather"), "/convolutions/": ("Conv", "Relu", "Clip", "Add", "MaxPool")}
+QUANTIZED = {"^/sequence/": ("Conv", "Gather"), "^/stem/(.*/)?convolutions/": ("Conv", "Relu", "Clip", "Add", "MaxPool")}
 """Which operations are quantised statically, by where they are: the token branch, and a backbone."""
 
 N_COLOURS = 3
@@ -109,7 +110,7 @@ def _static(graph: onnx.GraphProto) -> dict[str, str]:
         node.name: node.op_type
         for node in graph.node
         for where, kinds in QUANTIZED.items()
-        if where in node.name and node.op_type in kinds and not colours.intersection(node.input)
+        if re.match(where, node.name) and node.op_type in kinds and not colours.intersection(node.input)
     }
 
 

@@ -16,16 +16,17 @@ def tidied(graph: bytes) -> bytes:
     third of the time of a network of small convolutions, and whole numbers go back to floats for it.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "folded.onnx"
-        quant_pre_process(onnx.load_from_string(graph), out, skip_symbolic_shape=True)
-        model = onnx.load(out)
+        written, folded = Path(folder) / "written.onnx", Path(folder) / "folded.onnx"
+        written.write_bytes(graph)  # a graph in memory loses its constants where the folding fails
+        quant_pre_process(written, folded, skip_symbolic_shape=True)
+        model = onnx.load(folded)
     _put_paddings_into_convolutions(model.graph)
     return bytes(model.SerializeToString())
 
 
 def _put_paddings_into_convolutions(graph: onnx.GraphProto) -> None:
     constants = {one.name: one for one in graph.initializer}
-    n_users = Counter(name for node in graph.node for name in node.input)
+    n_users = Counter([*(name for node in graph.node for name in node.input), *(one.name for one in graph.output)])
     made_by = {name: node for node in graph.node for name in node.output}
     for node in [one for one in graph.node if one.op_type == "Conv"]:
         pad = made_by.get(node.input[0])
@@ -35,9 +36,9 @@ def _put_paddings_into_convolutions(graph: onnx.GraphProto) -> None:
         if margins is not None and _widened(node, numpy_helper.to_array(margins).tolist()):
             node.input[0] = pad.input[0]
             graph.node.remove(pad)
-    used = {name for node in graph.node for name in node.input}
-    for one in [one for one in graph.initializer if one.name not in used]:
-        graph.initializer.remove(one)
+            n_users[pad.input[1]] -= 1
+            if not n_users[pad.input[1]]:
+                graph.initializer.remove(margins)
 
 
 def _is_of_zeros(pad: onnx.NodeProto) -> bool:

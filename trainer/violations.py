@@ -25,6 +25,12 @@ MIN_OF_EACH = 10
 SURE = 0.9
 """The probability at which it is asked how far the scale can be trusted."""
 
+CLEARLY = 2.0
+"""Standard errors by which a slope is above 0 before it is believed."""
+
+MAX_ERROR = 2.0
+"""Of a logit. Few rows say little of the scale; a score that is lowered further tells nobody apart."""
+
 Floats = NDArray[np.float32]
 
 
@@ -129,19 +135,22 @@ def _parted(weights: Floats, bias: Floats, seen: Seen, projection: Floats) -> Li
 def scale_of(logits: Floats, present: Floats, weight: Floats) -> tuple[Floats, Floats, Floats]:
     """Scale (V,) above 0 and shift (V,) with which (N, V) held-out logits are as sure as they are often right (Platt 1999).
 
-    Then the standard error (V,) of a logit on that scale where it says SURE. 1, 0 and 0 for a head with fewer than ten of either
-    answer, or whose logits point the wrong way.
+    Then the standard error (V,) of a logit on that scale where it says SURE, MAX_ERROR at most. 1, 0 and 0 for a head with fewer
+    than ten of either answer, or whose logits do not clearly point the right way.
     """
     scale, shift, error = (np.full(logits.shape[1], value, np.float32) for value in (1.0, 0.0, 0.0))
     for head in range(logits.shape[1]):
         known = weight[:, head] > 0
         if np.bincount(present[known, head].astype(int), minlength=2).min() < MIN_OF_EACH:
             continue
-        share = weight[known, head] / weight[known, head].max()
+        share = weight[known, head] * (weight[known, head].sum() / np.square(weight[known, head]).sum())  # Kish 1965
         model = _line(logits[known, head], present[known, head], share)
-        if model.coef_[0, 0] > 0:
-            scale[head], shift[head] = model.coef_[0, 0], model.intercept_[0]
-            error[head] = _error(logits[known, head].astype(np.float64), float(scale[head]), float(shift[head]), share)
+        slope, start = float(model.coef_[0, 0]), float(model.intercept_[0])
+        covariance = _covariance(logits[known, head].astype(np.float64), slope, start, share)
+        if slope > CLEARLY * np.sqrt(covariance[0, 0]):
+            place = np.array([(logit(SURE) - start) / slope, 1.0])
+            scale[head], shift[head] = slope, start
+            error[head] = min(np.sqrt(place @ covariance @ place), MAX_ERROR)
     return scale, shift, error
 
 
@@ -154,13 +163,14 @@ def _line(logits: Floats, present: Floats, share: Floats) -> LogisticRegression:
     return model.fit(np.tile(logits, 2)[:, None], np.repeat([1, 0], len(logits)), sample_weight=sides)
 
 
-def _error(logits: NDArray[np.float64], scale: float, shift: float, share: Floats) -> float:
-    """Of the line's value where it is SURE, by its Fisher information; rows count as their `share` says."""
-    probs = expit(logits * scale + shift)
+def _covariance(logits: NDArray[np.float64], slope: float, start: float, share: Floats) -> NDArray[np.float64]:
+    """Of slope and start, by their Fisher information; rows count as their `share` says. Infinite where all logits are one."""
+    probs = expit(logits * slope + start)
     line = np.stack([logits, np.ones_like(logits)], 1)
     information = line.T @ (line * (share * probs * (1 - probs))[:, None])
-    place = np.array([(logit(SURE) - shift) / scale, 1.0])
-    return float(np.sqrt(place @ np.linalg.solve(information, place)))
+    if np.linalg.matrix_rank(information) < 2:
+        return np.full((2, 2), np.inf)
+    return np.linalg.inv(information)
 
 
 def _components(photos: Floats) -> Floats:

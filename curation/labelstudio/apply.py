@@ -12,9 +12,10 @@ from curation.labelstudio.answers import Vocabulary
 from curation.release import policy
 from curation.review import consensus, queue
 from curation.store import erasure, jobs, labels, taxonomy, violations
+from curation.store.presence import known_refs
 from curation.store.tables import AnnotationRow, CategoryAlias, Tombstone
 from curation.store.workspace import Workspace
-from curation.types import AnnotationsDeleted, Event, LabelEvent, Question
+from curation.types import AnnotationsDeleted, Event, LabelEvent, Question, TaskSeen
 
 WEBHOOK = "webhook"
 RECONCILE = "reconcile"
@@ -43,6 +44,9 @@ def vocabulary(session: Session, workspace: Workspace) -> Vocabulary:
 def apply_events(session: Session, workspace: Workspace, events: Iterable[Event], *, via: str, now: datetime) -> Result:
     """Log the events, bring labels and review queue up to date, ask the policies; in the caller's transaction."""
     erasure.hold(session)
+    events = tuple(events)
+    named = {event.listing_ref for event in events if isinstance(event, LabelEvent | TaskSeen)}
+    known_refs(session, {ref for ref in named if ref})  # where one is not here, that is locked before any row is
     outcomes: Counter[str] = Counter()
     touched: set[tuple[int, Question]] = set()
     fresh: set[str] = set()

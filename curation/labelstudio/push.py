@@ -20,7 +20,7 @@ from curation.labelstudio.project import Project
 from curation.review import queue
 from curation.review.briefing import Briefing
 from curation.review.queue import Task
-from curation.store import jobs, labels
+from curation.store import erasure, jobs, labels
 from curation.store.jobrun import JobRun
 from curation.store.tables import ListingRow, ReviewItem, TaskRow
 from curation.store.workspace import Workspace
@@ -162,6 +162,7 @@ class _Push:
         gone = tuple(sorted(task_id for task_id in task_ids.values() if task_id not in counts))
         if gone:
             with self.workspace.db.write() as session:
+                erasure.hold(session)
                 labels.apply_event(session, TasksDeleted(self.project.source, gone), via=VIA, now=self.now)
         return {ref: (task_id, counts[task_id]) for ref, task_id in task_ids.items() if task_id in counts}
 
@@ -182,6 +183,7 @@ class _Push:
 
     def _note(self, task_ids: dict[str, str]) -> None:
         with self.workspace.db.write() as session:
+            erasure.hold(session)
             for ref, task_id in task_ids.items():
                 labels.apply_event(session, TaskSeen(self.project.source, task_id, ref, is_there=True), via=VIA, now=self.now)
 

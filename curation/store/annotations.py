@@ -187,15 +187,16 @@ def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetim
     for task_id in sorted(event.task_ids):
         _lock_task(session, event.source, task_id)
         _upsert_task(session, event.source, task_id, ref="", is_deleted=True, now=now)
-    ids = session.execute(
-        select(AnnotationRow.source_id)
-        .where(
-            AnnotationRow.source == event.source, AnnotationRow.task_id.in_(event.task_ids), AnnotationRow.is_current.is_(True)
-        )
-        .distinct()
-    ).scalars()
-    found = tuple(ids)
+    for source_id in _current_of(session, event):
+        _lock(session, event.source, source_id)  # one may be on its way to another task: looked at again once it is there
+    found = _current_of(session, event)
     return _bury(session, event.source, found, via=via, now=now) if found else Logged("task")
+
+
+def _current_of(session: Session, event: TasksDeleted) -> tuple[str, ...]:
+    """Ids of the annotations of these tasks that count, in order."""
+    mine = (AnnotationRow.source == event.source, AnnotationRow.task_id.in_(event.task_ids), AnnotationRow.is_current.is_(True))
+    return tuple(sorted(session.execute(select(AnnotationRow.source_id).where(*mine).distinct()).scalars()))
 
 
 def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:

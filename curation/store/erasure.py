@@ -27,7 +27,7 @@ from curation.store.tables import (
 from curation.store.taxonomy import chunks
 from curation.types import AnnotationsDeleted, TasksDeleted
 
-LOCK = "erasure"
+LOCK = "state/erasure"
 VIA = "erase"
 KEPT_EVIDENCE = ("rule", "run")
 """What stays of the proof of a change: nothing that anybody wrote."""

@@ -1,7 +1,8 @@
 """Locks with a name that hold until the transaction ends. SQLite has one writer anyway.
 
 On PostgreSQL two transactions do not see what the other has not committed: where one looks for what another may be
-writing (a task's annotations while the task is deleted), both take the same lock before they look.
+writing (a task's annotations while the task is deleted), both take the same lock before they look. In this order: erasure,
+LISTINGS, tasks, annotations, and only then rows; who finds a further one in between may be run again.
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@
 Processor milliseconds of one thread, the same inputs for all, in turns; the best of some calls for each listing or batch, and of
 these the mean. Losses are those of the rows to judge (25 %), against the file in floats. Real ads have the sellers' categories
 and proxies of violations, the generated catalog its truth. Photos are decoded and texts hashed beforehand; that has a table of
-its own. "ONNX as written" is the network exported without `trainer.served`, whose network eager PyTorch is given too.
+its own. "ONNX as written" is the network exported without `trainer.served`; what that makes is run eagerly too.
 """
 
 import argparse

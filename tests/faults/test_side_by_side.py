@@ -48,7 +48,7 @@ def _together(workspace: Workspace, works: tuple[Work, Work], is_swapped: bool) 
 
 @in_either_order
 def test_an_answer_and_the_deletion_of_its_task(workspace: Workspace, is_swapped: bool) -> None:
-    """The answer does not outlive its task (faults 9, 25)."""
+    """The answer does not outlive its task (fault 9)."""
     builders.add(workspace, LISTING)
     _together(workspace, (_applied(said(RIGHT)), _applied(TasksDeleted("labelstudio:1", ("t1",)))), is_swapped)
     assert builders.label(workspace, "L") == (SELLERS, "seller")
@@ -57,8 +57,18 @@ def test_an_answer_and_the_deletion_of_its_task(workspace: Workspace, is_swapped
 
 
 @in_either_order
+def test_an_answer_that_moves_and_the_deletion_of_its_old_task(workspace: Workspace, is_swapped: bool) -> None:
+    """Label Studio was asked and has it in another task: it counts there (faults 9, 11)."""
+    builders.add(workspace, LISTING)
+    workspace.db.retrying(_applied(said(RIGHT)))
+    moved = said(RIGHT, task_id="t2", is_there=True)
+    _together(workspace, (_applied(moved), _applied(TasksDeleted("labelstudio:1", ("t1",)))), is_swapped)
+    assert builders.label(workspace, "L") == (RIGHT, "moderators")
+
+
+@in_either_order
 def test_an_answer_and_the_listing_of_its_task(workspace: Workspace, is_swapped: bool) -> None:
-    """An answer that does not name its listing finds it (faults 9, 25)."""
+    """An answer that does not name its listing finds it (fault 9)."""
     builders.add(workspace, LISTING)
     _together(workspace, (_applied(said(RIGHT, listing_ref=None)), _applied(TaskSeen("labelstudio:1", "t1", "L"))), is_swapped)
     assert builders.label(workspace, "L") == (RIGHT, "moderators")
@@ -66,7 +76,7 @@ def test_an_answer_and_the_listing_of_its_task(workspace: Workspace, is_swapped:
 
 @in_either_order
 def test_an_answer_and_its_listing(workspace: Workspace, is_swapped: bool) -> None:
-    """An answer about a listing that is being ingested becomes its label (faults 10, 25)."""
+    """An answer about a listing that is being ingested becomes its label (fault 10)."""
     _together(workspace, (_applied(said(RIGHT)), _ingested), is_swapped)
     assert builders.label(workspace, "L") == (RIGHT, "moderators")
 
@@ -74,7 +84,7 @@ def test_an_answer_and_its_listing(workspace: Workspace, is_swapped: bool) -> No
 @in_either_order
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_report_and_its_listing(workspace: Workspace, is_there: bool, is_swapped: bool) -> None:
-    """A user's report of a listing that is being ingested, or written anew, flags it (faults 10, 25)."""
+    """A user's report of a listing that is being ingested, or written anew, flags it (fault 10)."""
     if is_there:
         builders.add(workspace, builders.record("L", title="Another title"))
     _together(workspace, (_reported, _ingested), is_swapped)

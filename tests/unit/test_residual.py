@@ -84,6 +84,30 @@ def test_held_out_logits_are_brought_to_scale() -> None:
     assert error == pytest.approx([np.std([a[0] * place + b[0] for a, b, _ in lines]), 0, 0], rel=0.3)
 
 
+def test_a_scale_that_is_hardly_known_is_not_used() -> None:
+    """Ten positives that logits barely tell leave them as they are, those that tell nothing too; no error is past its limit."""
+    rng = np.random.default_rng(1)
+    present = np.zeros((2000, 3), np.float32)
+    present[:12] = 1
+    logits = rng.normal(0, 1, present.shape).astype(np.float32) + present * [0.2, 1.5, 0]
+    logits[:, 2] = 0.25
+    scale, shift, error = violations.scale_of(logits.astype(np.float32), present, np.ones_like(present))
+    assert scale[[0, 2]].tolist() == [1, 1] and shift[[0, 2]].tolist() == error[[0, 2]].tolist() == [0, 0]
+    assert scale[1] != 1 and 0.5 < error[1] <= violations.MAX_ERROR
+
+
+def test_one_decision_hardly_moves_the_scale() -> None:
+    """Beside thousands of listings that nobody checked, a verified one weighs no more than its weight."""
+    rng = np.random.default_rng(1)
+    logits = rng.normal(-3, 1.5, (3000, 1)).astype(np.float32)
+    present = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
+    weight = np.where(present > 0, 0.5, 0.2).astype(np.float32)
+    before = violations.scale_of(logits, present, weight)
+    weight[0] = 3.0
+    after = violations.scale_of(logits, present, weight)
+    assert np.concatenate(after) == pytest.approx(np.concatenate(before), rel=0.1, abs=0.1)
+
+
 def test_scaling_keeps_the_order(tmp_path: Path) -> None:
     """The linear head alone can be scaled too, and with more caution is less sure; what ranked first still does."""
     found = []

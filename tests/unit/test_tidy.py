@@ -38,6 +38,28 @@ def written(network: nn.Module, x: Tensor) -> bytes:
     return out.getvalue()
 
 
+class Cut(nn.Module):
+    """What is cut off is said by a constant that must be folded."""
+
+    k: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("k", torch.tensor([2, 8], dtype=torch.int64))
+        self.linear = nn.Linear(8, 600)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x.reshape(-1, 8))[:, : self.k[0] * 3 - 1]
+
+
+def test_constants_that_shapes_need_are_folded() -> None:
+    """Weights stay in the graph."""
+    network, x = Cut(), torch.randn(4, 8)
+    graph = tidied(written(network, x))
+    (found,) = InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})
+    assert np.abs(found - network(x).detach().numpy()).max() < 1e-5
+
+
 @pytest.mark.parametrize(
     ("padding", "n_uses", "is_folded"),
     [
