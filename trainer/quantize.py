@@ -58,7 +58,7 @@ BYTE_PRODUCT = """product (float[B, 1, L] weights, int32[B, L] ids) => (float[B,
     unit_both = Div(unit, levels)
     product = Mul(sums_float, unit_both)
 }"""
-QUANTIZED = {"^/sequence/": ("Conv", "Gather"), "^/stem/(.*/)?convolutions/": ("Conv", "Relu", "Clip", "Add", "MaxPool")}
+QUANTIZED = {"/sequence/": ("Conv", "Gather"), "/stem/(.*/)?convolutions/": ("Conv", "Relu", "Clip", "Add", "MaxPool")}
 """Which operations are quantised statically, by where they are: the token branch, and a backbone."""
 
 N_COLOURS = 3

@@ -43,6 +43,7 @@ def log_event(session: Session, event: Event, *, via: str, now: datetime) -> Log
         case LabelEvent():
             return _log_label(session, event, via=via, now=now)
         case AnnotationsDeleted():
+            _lock(session, event.source, *event.source_ids)
             return _bury(session, event.source, event.source_ids, via=via, now=now)
         case TasksDeleted():
             return _bury_tasks(session, event, via=via, now=now)
@@ -124,9 +125,10 @@ def _read_anew(session: Session, event: LabelEvent) -> bool:
     return session.execute(update(AnnotationRow).where(*unread).values(**values).returning(AnnotationRow.id)).first() is not None
 
 
-def _lock(session: Session, source: str, source_id: str) -> None:
+def _lock(session: Session, source: str, *source_ids: str) -> None:
     """Two workers never order the states of one annotation at once."""
-    locks.alone(session, f"{source}/{source_id}")
+    for source_id in sorted(source_ids):
+        locks.alone(session, f"{source}/{source_id}")
 
 
 def _lock_task(session: Session, source: str, task_id: str) -> None:
@@ -168,8 +170,7 @@ def _is_buried(session: Session, event: LabelEvent) -> bool:
 
 
 def _bury(session: Session, source: str, source_ids: tuple[str, ...], *, via: str, now: datetime) -> Logged:
-    for source_id in sorted(source_ids):
-        _lock(session, source, source_id)
+    """Annotations that are locked: none of their states counts any more."""
     stones = [{"source": source, "source_id": source_id, "at": now, "via": via} for source_id in source_ids]
     n_new = insert_new(session, Tombstone, stones, ["source", "source_id"])
     rows = session.execute(
@@ -187,16 +188,15 @@ def _bury_tasks(session: Session, event: TasksDeleted, *, via: str, now: datetim
     for task_id in sorted(event.task_ids):
         _lock_task(session, event.source, task_id)
         _upsert_task(session, event.source, task_id, ref="", is_deleted=True, now=now)
-    for source_id in _current_of(session, event):
-        _lock(session, event.source, source_id)  # one may be on its way to another task: looked at again once it is there
-    found = _current_of(session, event)
+    _lock(session, event.source, *_current_of(session, event))
+    found = _current_of(session, event)  # looked at again: one may have been on its way to another task
     return _bury(session, event.source, found, via=via, now=now) if found else Logged("task")
 
 
 def _current_of(session: Session, event: TasksDeleted) -> tuple[str, ...]:
-    """Ids of the annotations of these tasks that count, in order."""
+    """Ids of the annotations of these tasks that count."""
     mine = (AnnotationRow.source == event.source, AnnotationRow.task_id.in_(event.task_ids), AnnotationRow.is_current.is_(True))
-    return tuple(sorted(session.execute(select(AnnotationRow.source_id).where(*mine).distinct()).scalars()))
+    return tuple(session.execute(select(AnnotationRow.source_id).where(*mine).distinct()).scalars())
 
 
 def _see_task(session: Session, event: TaskSeen, *, now: datetime) -> Logged:
