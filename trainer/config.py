@@ -14,6 +14,7 @@ FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
 KINDS = ("none", "said", "predicted", "both")
+LOSSES = ("chosen", "logistic", "squared_hinge", "hinge")
 SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "violation_scaled", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"
@@ -83,9 +84,16 @@ class TrainConfig:
     verified_weight: float = 3.0  #: loss weight of a moderator-verified label; a seller's is 1
     reported_weight: float = 0.5  #: of a violation that was only reported
     unreported_weight: float = 0.2  #: of a violation nobody reported or checked, taken as absent
-    violation_strength: float = 30.0  #: C of the violation head: how little its weights are held back
+    violation_loss: str = (
+        "chosen"  #: what the violation head minimises: logistic, squared_hinge, hinge, or what held-out rows prefer
+    )
+    violation_strength: float = (
+        30.0  #: how little its weights are held back: C of the logistic loss, a hundredth of it for hinges
+    )
     violation_architecture: str = ""  #: network added to that head: none, textcnn, or cells, as `architecture` has them
-    violation_scaled: bool = False  #: bring its logits to the scale on which held-out ones are right; with a network always
+    violation_scaled: bool = (
+        False  #: bring its logits to the scale on which held-out ones are right; hinges, and with a network, always
+    )
     violation_caution: float = 2.33  #: standard errors of that scale by which it is lowered, so that scores err downwards
     violations_see_category: str = "none"  #: what that head reads of it: none, said (by the seller), predicted or both
     violation_linear: bool = True  #: whether the linear head stands under that network
@@ -117,6 +125,7 @@ class TrainConfig:
         bad += [] if SMALLEST_PX <= self.photo_px <= LARGEST_PX else ["photo_px"]
         bad += ["backbone_alone"] if self.backbone_alone is True and not self.backbone else []
         choices = {"recipe": RECIPES, "balance": BALANCES, "fusion": FUSIONS, "tokens": TOKENS, "violations_see_category": KINDS}
+        choices["violation_loss"] = LOSSES
         bad += [name for name, known in choices.items() if getattr(self, name) not in known]
         if bad:
             values = ", ".join(f"{name}={getattr(self, name)!r}" for name in bad)
@@ -124,6 +133,7 @@ class TrainConfig:
                 f"training cannot use {values}; counts are at least 1, folds 2, shares in [0, 1), rates above 0, "
                 f"recipes {', '.join(RECIPES)}, fusions {', '.join(FUSIONS)}, tokens {', '.join(TOKENS)}, "
                 f"balances {', '.join(BALANCES)}, violations see {', '.join(KINDS)}, "
+                f"their losses {', '.join(LOSSES)}, "
                 f"photos {SMALLEST_PX} to {LARGEST_PX} pixels wide, a backbone alone needs one"
             )
         self._check_architecture("architecture")

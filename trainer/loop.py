@@ -154,8 +154,6 @@ def start(table: Table, train: Rows, config: TrainConfig) -> Detector:
     detector.numeric_std[HAS_PRICE] = 1.0  # a flag: where all have a price, one without must not lie a hundred deviations away
     detector.to(table.device)
     table.weigh(detector.text)
-    if not config.reads_predicted:
-        violation_fit.set_linear(detector.eval(), table, train, config)
     return detector
 
 

@@ -16,10 +16,14 @@ from curation.catalog.features import FeatureConfig
 
 TITLE = (0, 1)  # blocks hidden together
 DESCRIPTION = (2, 3)
+TITLE_CHARACTERS = 1
 ALL_WORDS = 4
 N_TEXT_BLOCKS = 5
 DIRECT_SCALE = (0.0, 0.4, 0.0, 1.0, 1.0, 0.2)
-"""Weight of each block for the violations, whose few tell-tale words should not be told apart by field."""
+"""Weight of each block for the violations, whose few tell-tale words should not be told apart by field.
+
+How much of a title's characters is chosen with the fit (`trainer.manner`).
+"""
 
 EPSILON = 1e-6
 
@@ -49,7 +53,7 @@ class TextBranch(nn.Module):
         nn.init.normal_(self.table.weight, 0, 0.02)
         self.absent = nn.Parameter(torch.zeros(dim))
         self.absent_attributes = nn.Parameter(torch.zeros(dim))
-        self.register_buffer("direct_scale", torch.tensor(DIRECT_SCALE), persistent=False)
+        self.register_buffer("direct_scale", torch.tensor(DIRECT_SCALE))
         self.register_buffer("direct", torch.zeros(features.n_buckets, n_direct))
         self.dropout = dropout
         self.register_buffer("idf", torch.zeros(features.n_buckets))

@@ -1,42 +1,89 @@
 """The fit of the violations: the linear head at once, then by steps the network that reads what it leaves over."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from trainer import kind, residual, violations
+from trainer import kind, manner, residual, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table, parts
 from trainer.model import Detector
 from trainer.objective import autocast
 from trainer.residual import Residual
 from trainer.step import MAX_GRADIENT, finite
-from trainer.violations import Floats, Linear, Seen
+from trainer.text import TITLE_CHARACTERS
+from trainer.violations import LOGISTIC, Floats, How, Linear, Seen
 
-N_FOLDS = 4
-"""Of the linear head whose logits the network is fitted upon."""
+
+def finish(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
+    """Fit the violations once the categories are learnt, whose answers they may read. The same seed gives the same weights.
+
+    The linear head comes first, brought to scale where its loss has none, or where a network reads what it leaves over; then
+    that network, and how much of it counts. In the end all is lowered by what the scale may be wrong: a score says what is sure,
+    not what is likely. Raises NotFiniteError naming the batch's listings.
+    """
+    offset, error = _set_linear(detector.eval(), table, train, config)
+    if detector.residual is not None:
+        _set_network(detector, detector.residual, table, train, offset, config)
+        if config.violation_linear:
+            detector.residual.share.fill_(_share(detector, table, validation))
+    detector.violation.bias.sub_(config.violation_caution * error)
 
 
 @torch.no_grad()
-def set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> None:
-    """The linear head at its optimum of these rows; only its shift where the network is to stand alone."""
-    wanted = table.targets
+def _set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """The linear head at its optimum of these rows; only its shift where the network is to stand alone.
+
+    Returns (N, V) logits of these rows, upon which the network is fitted, and how wrong their scale may be (V,). Where the head
+    is brought to scale they are of heads that were fitted on other near-duplicate groups, and on that scale too: else it would
+    be the first thing that the network learns.
+    """
+    wanted, nothing = table.targets, torch.zeros_like(detector.violation.bias)
     answers = wanted.violation[rows], wanted.violation_weight[rows]
-    if config.violation_linear:
-        found = violations.fit(
-            seen(detector, table, rows, wanted.classes), *answers, config.violation_strength, config.hide_category
-        )
-        detector.text.direct.copy_(torch.from_numpy(found.text))
-        detector.violation.weight.copy_(torch.from_numpy(found.dense.T))
-        detector.violation.bias.copy_(torch.from_numpy(found.bias))
-        for name, values in tables(found, table.targets.classes).items():
-            getattr(detector.kind, name).copy_(torch.from_numpy(values))
-    else:
+    if not config.violation_linear:
         detector.violation.weight.zero_()
         detector.violation.bias.copy_(torch.from_numpy(violations.log_odds(*answers)))
+        return detector.violation.bias.expand(len(rows), -1), nothing
+    how, inputs = _way(detector, table, rows, config)
+    head = violations.fit(inputs, *answers, how)
+    if how.loss == LOGISTIC and not config.violation_scaled and detector.residual is None:
+        _take(detector, head, wanted.classes)
+        return torch.from_numpy(head.logits(inputs)).to(table.device), nothing
+    folds = violations.folds_of(wanted.group[rows], violations.N_FOLDS, config.seed)
+    scale, shift, error, found = violations.brought_to_scale(inputs, *answers, how, folds)
+    _take(detector, head.scaled(scale, shift), wanted.classes)
+    return torch.from_numpy(found).to(table.device), torch.from_numpy(error).to(table.device)
+
+
+def _way(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[How, Seen]:
+    """How the head is fitted, and what it sees of these rows; the detector's text is as loud from here on."""
+    wanted, text = table.targets, detector.text
+    inputs = seen(detector, table, rows, wanted.classes)
+
+    def at(some: Rows, title: float) -> Seen:
+        text.direct_scale[TITLE_CHARACTERS] = title
+        return replace(inputs.of(some), ngrams=table.sparse(rows[some], text.direct_scale))
+
+    answers = wanted.violation[rows], wanted.violation_weight[rows]
+    how = manner.chosen(at, *answers, wanted.group[rows], way(config), config.seed)
+    return how, at(np.arange(len(rows)), how.title)
+
+
+def way(config: TrainConfig) -> How:
+    """What a config says of it."""
+    return How(config.violation_loss, config.violation_strength, hide_said=config.hide_category)
+
+
+def _take(detector: Detector, head: Linear, classes: Sequence[str]) -> None:
+    detector.text.direct.copy_(torch.from_numpy(head.text))
+    detector.violation.weight.copy_(torch.from_numpy(head.dense.T))
+    detector.violation.bias.copy_(torch.from_numpy(head.bias))
+    for name, values in tables(head, classes).items():
+        getattr(detector.kind, name).copy_(torch.from_numpy(values))
 
 
 def tables(found: Linear, classes: Sequence[str]) -> dict[str, Floats]:
@@ -44,29 +91,6 @@ def tables(found: Linear, classes: Sequence[str]) -> dict[str, Floats]:
     every = kind.spread(classes)
     weights = {"said": (every, found.said), "predicted": (every[1 : 1 + len(classes)], found.predicted)}
     return {name: np.asarray(part @ one, np.float32) for name, (part, one) in weights.items() if one is not None}
-
-
-def finish(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
-    """What is fitted once the categories are learnt: the linear head where it reads their answers, then `set_residual`."""
-    if config.reads_predicted:
-        set_linear(detector.eval(), table, train, config)
-    set_residual(detector, table, train, validation, config)
-
-
-def set_residual(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
-    """Fit the violations' own network, where there is one, and how much of it counts. The same seed gives the same weights.
-
-    Before that the linear head is scaled, where one is asked for, and in the end all is lowered by what that scale may be wrong:
-    a score says what is sure, not what is likely. Raises NotFiniteError naming the batch's listings.
-    """
-    if detector.residual is None and not config.violation_scaled:
-        return
-    offset, error = _offset(detector.eval(), table, train, config)
-    if detector.residual is not None:
-        _set_network(detector, detector.residual, table, train, offset, config)
-        if config.violation_linear:
-            detector.residual.share.fill_(_share(detector, table, validation))
-    detector.violation.bias.sub_(config.violation_caution * error)
 
 
 def _set_network(detector: Detector, network: Residual, table: Table, train: Rows, offset: Tensor, config: TrainConfig) -> None:
@@ -90,26 +114,6 @@ def _step(detector: Detector, table: Table, rows: Rows, offset: Tensor, optimize
     value.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], MAX_GRADIENT)
     optimizer.step()
-
-
-@torch.no_grad()
-def _offset(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    """(N, V) linear logits of these rows by heads that were fitted on other near-duplicate groups; how wrong they may be (V,).
-
-    They are brought to the scale on which they are as sure as they are often right, and the detector's own with them: else
-    that scale would be the first thing that the network learns.
-    """
-    if not config.violation_linear:
-        return detector.violation.bias.expand(len(rows), -1), torch.zeros_like(detector.violation.bias)
-    wanted, groups = table.targets, np.unique(table.targets.group[rows], return_inverse=True)[1]
-    folds = np.random.default_rng(config.seed).permutation(groups.max(initial=0) + 1)[groups] % N_FOLDS
-    answers = wanted.violation[rows], wanted.violation_weight[rows]
-    inputs, strength = seen(detector, table, rows, wanted.classes), config.violation_strength
-    found = violations.held_out(inputs, *answers, strength, folds, config.hide_category)
-    scale, shift, error = violations.scale_of(found, *answers)
-    detector.cool(torch.from_numpy(1 / scale).to(table.device))
-    detector.violation.bias.add_(torch.from_numpy(shift).to(table.device))
-    return torch.from_numpy(found * scale + shift).to(table.device), torch.from_numpy(error).to(table.device)
 
 
 @torch.no_grad()

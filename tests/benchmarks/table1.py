@@ -35,7 +35,7 @@ from trainer.search.cells import Genotype, pool_and_skip, random_genotype
 from trainer.search.config import SearchConfig, faithful
 from trainer.search.supernet import Space
 
-SCALED = "linear head, scaled"
+LOGISTIC = "linear head, logistic loss"
 TFIDF, LINEAR, BASELINE = (
     "TF-IDF + logistic regression",
     "linear head (bag, photos, numbers)",
@@ -56,7 +56,7 @@ def run(bench: Bench, options: Namespace) -> Iterator[tuple[str, Row]]:
     """All rows of one seed, by name."""
     yield TFIDF, bench.tfidf()
     yield LINEAR, bench.row()[0]
-    yield SCALED, bench.row(is_scaled=True)[0]
+    yield LOGISTIC, bench.row(loss="logistic")[0]
     yield BASELINE, bench.row(TEXT_CNN, alone=True)[0]
     yield "TextCNN", bench.row(TEXT_CNN)[0]
     yield POOLS, bench.row(pool_and_skip().to_json())[0]
@@ -85,7 +85,7 @@ def ours(bench: Bench, options: Namespace) -> Iterator[tuple[str, Row]]:
     yield OURS_ALONE, bench.row(text, alone=True, find_s=find_s)[0]
     yield WINNER, bench.row(design, find_s=find_s)[0]
     yield TEXT_ONLY, bench.row(text, parts="text")[0]
-    yield PHOTOS_ONLY, bench.row(parts="photos", is_scaled=True)[0]
+    yield PHOTOS_ONLY, bench.row(parts="photos")[0]
     for name in (one for one in MODALITIES if one != "category"):  # withheld from all
         yield removed(name), bench.world.row(partial(answers, detector, bench.table("all"), hidden=name))
 
@@ -144,7 +144,7 @@ def verdict(found: Mapping[str, list[Row]]) -> None:
     """The bars of the plan, by means over the seeds."""
     mean = {name: {one: _mean([getattr(row, one) for row in rows]) for one in MEASURES} for name, rows in found.items()}
     ours, n = mean[OURS], len(mean[OURS]["ap"])
-    for name in (BASELINE, "TextCNN", TFIDF, SCALED, POOLS, DARTS, WINNER):
+    for name in (BASELINE, "TextCNN", TFIDF, LINEAR, LOGISTIC, POOLS, DARTS, WINNER):
         other = mean[name]
         higher, precise = ours["recall"] > other["recall"], ~(ours["precision"] < other["precision"])
         counts = (ours["ap"] >= other["ap"], higher, higher & precise, higher & (ours["precision"] >= flags.FIXED))

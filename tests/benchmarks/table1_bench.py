@@ -17,6 +17,7 @@ from tests.benchmarks.table1_world import Floats, Row, Rows, World
 from trainer import data, loop, violation_fit
 from trainer.batch import without
 from trainer.config import TEXT_CNN, TrainConfig
+from trainer.manner import CHOSEN
 from trainer.model import Detector
 from trainer.search.cells import Genotype, Skeleton
 from trainer.search.config import SearchConfig
@@ -42,15 +43,15 @@ class Bench:
     world: World
     tables: dict[str, data.Table] = field(default_factory=dict)
 
-    def fitted(self, parts: str = "all", architecture: str = "", alone: bool = False, is_scaled: bool = False) -> Detector:
+    def fitted(self, parts: str = "all", architecture: str = "", alone: bool = False, loss: str = CHOSEN) -> Detector:
         """A detector whose violations were fitted, and nothing else."""
         world, made = self.world, self.table(parts)
         rate = {} if alone or architecture in ("", TEXT_CNN) else {"token_rate": CELL_RATE}
-        changes = {**rate, **(ALONE if alone else ADDED), **WITHHELD, "violation_scaled": is_scaled}
+        changes = {**rate, **(ALONE if alone else ADDED), **WITHHELD, "violation_loss": loss, "violation_scaled": True}
         changes["violation_architecture"] = architecture
         config = TrainConfig.from_json({**world.config.to_json(), **changes})
         detector = loop.start(made, world.rows["train"], config)
-        violation_fit.set_residual(detector, made, world.rows["train"], world.rows["validation"], config)
+        violation_fit.finish(detector, made, world.rows["train"], world.rows["validation"], config)
         return detector
 
     def table(self, parts: str) -> data.Table:
@@ -67,12 +68,12 @@ class Bench:
         return self.tables[parts]
 
     def row(
-        self, architecture: str = "", *, parts: str = "all", alone: bool = False, is_scaled: bool = False, find_s: float = 0.0
+        self, architecture: str = "", *, parts: str = "all", alone: bool = False, loss: str = CHOSEN, find_s: float = 0.0
     ) -> tuple[Row, Detector]:
         """Fit and judge."""
         made = self.table(parts)
         began_s = time.process_time()
-        detector = self.fitted(parts, architecture, alone, is_scaled)
+        detector = self.fitted(parts, architecture, alone, loss)
         fit_s = time.process_time() - began_s
         about = {"fit_s": fit_s, "find_s": find_s, "n_parameters": n_parameters(detector)}
         return self.world.row(partial(answers, detector, made), **about), detector

@@ -91,10 +91,10 @@ def ways(
     fit: Seen, held: Seen, true: list[object], present: NDArray[np.float32], config: TrainConfig, hide: list[float]
 ) -> Iterator[tuple[str, Floats]]:
     """Logits of the held-out rows by heads of each kind."""
-    weight, strength = np.full_like(present, config.verified_weight), config.violation_strength
+    weight, usual = np.full_like(present, config.verified_weight), violation_fit.way(config)
 
     def answers(change: Mapping[str, object], other: Mapping[str, object], share: float = 0.0) -> tuple[Floats, Floats]:
-        heads = violations.fit(replace(fit, **change), present, weight, strength, share)  # type: ignore[arg-type]
+        heads = violations.fit(replace(fit, **change), present, weight, replace(usual, hide_said=share))  # type: ignore[arg-type]
         asked = replace(held, **other)  # type: ignore[arg-type]
         return heads.logits(asked), heads.logits(asked.untold())
 

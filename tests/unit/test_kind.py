@@ -21,12 +21,12 @@ from tests.unit.test_skeleton import CONFIG as BARE
 from tests.unit.test_skeleton import head, skeleton
 from tests.unit.test_trainer import CONFIG, POLICY, SHAPE, WORDS, listing, rows
 from trainer import data, kind, loop, onnx, quantize, violation_fit, violations
-from trainer.addition.skeleton import cooled, is_kept, widened
+from trainer.addition.skeleton import is_kept, widened
 from trainer.batch import without
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.model import Detector
 from trainer.sequence import tokenizer_of
-from trainer.violations import Seen
+from trainer.violations import How, Seen
 
 CLASSES = tuple(sorted(WORDS))
 STRONG = replace(CONFIG, violation_strength=300.0)  # a few listings must do
@@ -53,6 +53,13 @@ def table(tmp_path: Path, config: TrainConfig, found: list[Listing] | None = Non
     return data.Table(features, SHAPE, wanted, loop.stem_of(features, rows(len(found)), config), torch.device("cpu"))
 
 
+def asked(made: data.Table, config: TrainConfig) -> Detector:
+    """A detector whose violations are fitted, and nothing else."""
+    detector = loop.start(made, rows(48), config)
+    violation_fit.finish(detector, made, rows(48), rows(0), config)
+    return detector.eval()
+
+
 def test_a_category_is_a_number_of_the_model() -> None:
     """A class, the root of one that the model has not, or nothing."""
     kinds = Kinds(CLASSES)
@@ -67,7 +74,7 @@ def test_the_sellers_word_tells_what_text_does_not(tmp_path: Path) -> None:
     told = np.array([one.category is not None for one in told_by_kind()])[silent]
     for name in ("none", "said"):
         made = table(tmp_path, SAW[name])
-        found = loop.predict(loop.start(made, rows(48), SAW[name]), made, silent)[1][told, 0]
+        found = loop.predict(asked(made, SAW[name]), made, silent)[1][told, 0]
         present = made.targets.violation[silent, 0][told] > 0
         gaps[name] = found[present].min() - found[~present].max()
     assert gaps["said"] > 0.2 > gaps["none"] + 0.2
@@ -78,7 +85,7 @@ def test_a_seller_who_names_none_does_no_harm(tmp_path: Path) -> None:
     loss = {}
     for name in ("none", "said"):
         made = table(tmp_path, SAW[name])
-        detector, batch = loop.start(made, rows(48), SAW[name]), without(made.batch(rows(48)), "category")
+        detector, batch = asked(made, SAW[name]), without(made.batch(rows(48)), "category")
         logits = detector(batch)[1][:, 0]
         present = torch.from_numpy(made.targets.violation[:, 0])
         loss[name] = float(torch.nn.functional.binary_cross_entropy_with_logits(logits, present))
@@ -88,7 +95,7 @@ def test_a_seller_who_names_none_does_no_harm(tmp_path: Path) -> None:
 def test_hidden_is_missing(tmp_path: Path) -> None:
     """A batch without the modality is that of listings without a category; heads that do not read it do not care."""
     config, found = SAW["said"], told_by_kind()
-    detector = loop.start(table(tmp_path, config), rows(48), config).eval()
+    detector = asked(table(tmp_path, config), config)
     bare = table(tmp_path, config, [replace(one, category=None) if at else one for at, one in enumerate(found)])
     bare.weigh(detector.text)
     full = table(tmp_path, config)
@@ -106,19 +113,23 @@ def test_hiding_counts_each_row_twice() -> None:
     said = kind.told(rng.integers(0, 4, 60), CLASSES)
     seen = Seen(said[:, :3], rng.normal(size=(60, 4)).astype(np.float32), rng.normal(size=(60, 5)).astype(np.float32), said)
     present, weight = (rng.random((60, 1)) < 0.4).astype(np.float32), np.ones((60, 1), np.float32)
-    made = violations.fit(seen, present, weight, 1.0, 0.5)
-    assert made.said is not None and made.said[0] != 0 and violations.fit(seen, present, weight, 1.0).said[0] != made.said[0]  # type: ignore[index]
+    made = violations.fit(seen, present, weight, How(strength=1.0, hide_said=0.5))
+    assert (
+        made.said is not None
+        and made.said[0] != 0
+        and violations.fit(seen, present, weight, How(strength=1.0)).said[0] != made.said[0]
+    )  # type: ignore[index]
     assert (seen.untold().said.sum(0)[0, 1:] == 0).all() and seen.untold().said[5, 0] == pytest.approx(kind.SCALE)  # type: ignore[union-attr]
 
 
 def test_the_tables_answer_as_the_fit(tmp_path: Path) -> None:
     """What is folded into the detector gives the logits that were fitted, told by seller and by network."""
-    config = replace(SAW["both"], violation_strength=10.0)
+    config = replace(SAW["both"], violation_strength=10.0, violation_loss="logistic")
     made = table(tmp_path, config)
     detector = loop.fit(made, rows(36), rows(0), config=config).detector.eval()
     seen = violation_fit.seen(detector, made, rows(48), CLASSES)
     answers = made.targets.violation[:36], made.targets.violation_weight[:36]
-    linear = violations.fit(seen.of(rows(36)), *answers, config.violation_strength, config.hide_category)
+    linear = violations.fit(seen.of(rows(36)), *answers, violation_fit.way(config))
     found = detector(made.batch(rows(48)))[1].numpy()
     assert found == pytest.approx(linear.logits(seen), abs=5e-3) and np.abs(linear.predicted).max() > 0.01  # type: ignore[arg-type]
 
@@ -190,7 +201,7 @@ def test_a_further_head_reads_it_too() -> None:
     n = len(Kinds(base.scorer.classes))
     rng = np.random.default_rng(2)
     kinds = {name: rng.normal(size=(n, 1)).astype(np.float32) for name in ("said", "predicted")}
-    more = cooled(replace(head(base), **kinds), 2.0)
+    more = replace(head(base), **kinds).scaled(np.array([0.5], np.float32))
     made = widened(base, more)
     assert is_kept(base.detector, made) and made.kind is not None
     spread = kind.spread(base.scorer.classes)

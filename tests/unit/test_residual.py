@@ -18,6 +18,7 @@ from trainer import certify, data, loop, onnx, residual, violations
 from trainer.config import TEXT_CNN, TrainConfig
 from trainer.sequence import tokenizer_of
 from trainer.step import NotFiniteError
+from trainer.violations import How
 
 ALONE = replace(SMALL, violation_architecture=TEXT_CNN, violation_linear=False, violation_epochs=20)
 ON_TOP = replace(SMALL, violation_architecture=CELLS, violation_epochs=2)
@@ -65,7 +66,7 @@ def test_logits_of_a_fold_do_not_know_its_answers(tmp_path: Path) -> None:
     seen = violations.Seen(made.sparse(rows(48), torch.ones(6)), made.photos(rows(48)), made.features.numeric)
     folds, weight, present = rows(48) % 4, made.targets.violation_weight, made.targets.violation
     turned = np.where(folds[:, None] == 1, 1 - present, present)
-    before, after = (violations.held_out(seen, answers, weight, 1.0, folds) for answers in (present, turned))
+    before, after = (violations.held_out(seen, answers, weight, How(strength=1.0), folds) for answers in (present, turned))
     assert (before[folds == 1] == after[folds == 1]).all() and (before[folds == 0] != after[folds == 0]).any()
 
 
@@ -111,7 +112,9 @@ def test_one_decision_hardly_moves_the_scale() -> None:
 def test_scaling_keeps_the_order(tmp_path: Path) -> None:
     """The linear head alone can be scaled too, and with more caution is less sure; what ranked first still does."""
     found = []
-    for config in (SMALL, replace(SMALL, violation_scaled=True), replace(SMALL, violation_scaled=True, violation_caution=5.0)):
+    plain = replace(SMALL, violation_loss="logistic")
+    scaled = replace(plain, violation_scaled=True)
+    for config in (plain, scaled, replace(scaled, violation_caution=5.0)):
         made = table(tmp_path, config)
         found.append(loop.predict(loop.fit(made, rows(36), rows(0), config=config).detector, made, rows(48))[1][:, 0])
     assert (np.diff(found[1][np.argsort(found[0])]) > -1e-6).all() and np.abs(found[0] - found[1]).max() > 0.01

@@ -10,7 +10,7 @@ from curation.catalog.scorer import Scorer
 from curation.catalog.tokens import Tokenizer
 from curation.release.registry import Model
 from tests.conftest import NOW
-from trainer.addition.skeleton import Skeleton, cooled, is_kept, widened
+from trainer.addition.skeleton import Skeleton, is_kept, widened
 from trainer.config import TrainConfig
 from trainer.model import Detector
 from trainer.sequence import tokens_of
@@ -71,6 +71,6 @@ def test_a_changed_trunk_is_noticed() -> None:
 def test_a_temperature_divides_logits() -> None:
     """Built into the weights: at 2 every logit is half as large."""
     found = head(skeleton())
-    half = cooled(found, 2.0)
+    half = found.scaled(np.array([0.5], np.float32))
     for whole, part in zip((found.text, found.dense, found.bias), (half.text, half.dense, half.bias), strict=True):
         np.testing.assert_allclose(part, whole / 2)

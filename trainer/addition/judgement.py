@@ -19,7 +19,7 @@ from trainer import certify, onnx
 from trainer.addition import contest
 from trainer.addition.contest import Rival
 from trainer.addition.known import Known
-from trainer.addition.skeleton import Frozen, Skeleton, cooled, is_kept, widened
+from trainer.addition.skeleton import Frozen, Skeleton, is_kept, widened
 from trainer.data import Table
 from trainer.evaluate import plain
 from trainer.given import Stages
@@ -74,7 +74,7 @@ def judge(workspace: Workspace, case: Case, stages: Stages) -> Judged:
         head = frozen.fit(known.of(Split.TRAIN), known.present, known.weight)
         held = np.flatnonzero((known.splits == Split.VALIDATION.value) & known.asked)
         warmth = certify.temperature(frozen.logits(head, held), known.present[held])
-        detector = widened(case.base, cooled(head, warmth))
+        detector = widened(case.base, head.scaled(np.array([1 / warmth], np.float32)))
     with stages.stage("certify"):
         made = _exported(workspace, case, detector, warmth)
     with stages.stage("evaluate"):

@@ -24,16 +24,19 @@ from curation.release.registry import Model
 from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Listing
-from trainer import violation_fit, violations
+from trainer import manner, violation_fit, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows, Table
 from trainer.loop import unlearnt_stem
 from trainer.model import Detector
 from trainer.onnx import WEIGHTS_SUFFIX
-from trainer.violations import Linear, Seen
+from trainer.violations import LOGISTIC, How, Linear, Seen
 
 TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
 """The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
+
+LOUD = "text.direct_scale"
+"""How much each block of n-grams says to them; the same for all models that were stored without it."""
 
 KIND = "kind."
 KINDS = (f"{KIND}said", f"{KIND}predicted")
@@ -45,7 +48,7 @@ COLUMNS = (TEXT, *KINDS)
 ADDED = ("residual.head.weight", "residual.head.bias")
 """What a network of their own adds to them, where there is one: (V, D), (V,). To a further head it adds nothing."""
 
-BEFORE = {"violations_see_category": "none"}
+BEFORE = {"violations_see_category": "none", "violation_loss": LOGISTIC}
 """What models were trained with whose sidecars do not say it."""
 
 Floats = NDArray[np.float32]
@@ -88,7 +91,7 @@ def load(workspace: Workspace, model: Model) -> Skeleton:
 
 def _detector(files: FileStore, scorer: Scorer, sha256: str, n_violations: int) -> Detector:
     made = _empty(scorer, n_violations)
-    made.load_state_dict(read_tensors(files.get(sha256, WEIGHTS_SUFFIX)))
+    made.load_state_dict({LOUD: made.text.direct_scale, **read_tensors(files.get(sha256, WEIGHTS_SUFFIX))})
     return made.eval()
 
 
@@ -139,20 +142,30 @@ class Frozen:
     """What the violation heads of a skeleton see of N listings."""
 
     seen: Seen
-    strength: float  #: C of the heads
-    hide_said: float = 0.0  #: how much of a row's weight counts as if no seller had named a category
+    groups: NDArray[np.int64]  #: (N,) number of the near-duplicate group
+    how: How  #: what the skeleton's config says of the fit
+    caution: float = 0.0  #: standard errors of its scale by which a head is lowered
+    seed: int = 1
 
     @classmethod
     def of(cls, skeleton: Skeleton, table: Table) -> "Frozen":
         """Of a table's listings, whose photos went through the skeleton's stem."""
         table.weigh(skeleton.detector.text)
         seen = violation_fit.seen(skeleton.detector, table, np.arange(len(table)), skeleton.scorer.classes)
-        return cls(seen, skeleton.config.violation_strength, skeleton.config.hide_category)
+        config = skeleton.config
+        return cls(seen, table.targets.group, violation_fit.way(config), config.violation_caution, config.seed)
 
     def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
         """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
-        wanted, counts = present[rows, None].astype(np.float32), weight[rows, None]
-        return violations.fit(self.seen.of(rows), wanted, counts, self.strength, self.hide_said)
+        wanted, counts, groups = present[rows, None].astype(np.float32), weight[rows, None], self.groups[rows]
+        inputs = self.seen.of(rows)
+        how = manner.chosen(lambda some, _: inputs.of(some), wanted, counts, groups, self.how, self.seed, fixed=("title",))
+        head = violations.fit(inputs, wanted, counts, how)
+        if how.loss == LOGISTIC:
+            return head
+        folds = violations.folds_of(groups, violations.N_FOLDS, self.seed)
+        scale, shift, error, _ = violations.brought_to_scale(inputs, wanted, counts, how, folds)
+        return head.scaled(scale, shift - self.caution * error)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
@@ -182,13 +195,6 @@ def called(skeleton: Skeleton, workspace: Workspace, title: str) -> csr_matrix:
     """(1, n_buckets) n-grams of a violation's title, as if a listing said nothing else."""
     said = Listing(0, "", None, title, title, None, None, {}, (), None, (), "", None)
     return ngrams_of(skeleton, skeleton.scorer.featurizer.transform([said], workspace.media))
-
-
-def cooled(head: Linear, temperature: float) -> Linear:
-    """The head with its temperature built in."""
-    by = np.float32(temperature)
-    kinds = (None if kind is None else kind / by for kind in (head.said, head.predicted))
-    return Linear(head.text / by, head.dense / by, head.bias / by, *kinds)
 
 
 def texts(listings: Sequence[Listing]) -> list[str]:
