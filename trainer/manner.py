@@ -1,4 +1,4 @@
-"""How the violation heads are fitted: which loss, and how loud titles and photos are, by what held-out rows say.
+"""How the violation heads are fitted: which loss, and how loud titles are, by what held-out rows say.
 
 Catalogs differ. Where violations are kinds of goods the title tells them, where they are tricks the description does; where
 answers are plain a hinge finds more, where many a violation was never found its square bears that better. So a few ways are
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from trainer.scale import known_heads
 from trainer.violations import (
     HINGE,
     LOGISTIC,
-    MIN_OF_EACH,
     SQUARED_HINGE,
     Floats,
     How,
@@ -28,7 +28,7 @@ from trainer.violations import (
 CHOSEN = "chosen"
 """Instead of a loss: the one that held-out rows prefer."""
 
-TRIED: Mapping[str, Sequence[Any]] = {"loss": (SQUARED_HINGE, HINGE), "title": (0.4, 0.2, 0.8), "photos": (0.2, 0.4)}
+TRIED: Mapping[str, Sequence[Any]] = {"loss": (SQUARED_HINGE, HINGE), "title": (0.4, 0.2, 0.8)}
 """Of each thing, in this order; the first values are where the search begins."""
 
 N_FOLDS = 2
@@ -51,8 +51,8 @@ def chosen(
         return how
     tried = {name: values for name, values in TRIED.items() if name not in fixed and (name != "loss" or how.loss == CHOSEN)}
     found = replace(how, **{name: values[0] for name, values in tried.items()})
-    heads = [head for head in range(present.shape[1]) if _is_known(present[:, head], weight[:, head])]
-    if not heads:
+    heads = np.flatnonzero(known_heads(present, weight))
+    if not len(heads):
         return found
     rows = _some(present, np.random.default_rng(seed))
     answers, folds = (present[rows][:, heads], weight[rows][:, heads]), folds_of(groups[rows], N_FOLDS, seed)
@@ -67,11 +67,6 @@ def chosen(
             if (score := rank(other)) > best:
                 found, best = other, score
     return found
-
-
-def _is_known(present: Floats, weight: Floats) -> bool:
-    counts = np.bincount(present[weight > 0].astype(int), minlength=2)
-    return bool(counts.min() >= MIN_OF_EACH)
 
 
 def _some(present: Floats, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from trainer.objective import autocast
 from trainer.residual import Residual
 from trainer.step import MAX_GRADIENT, finite
 from trainer.text import TITLE_CHARACTERS
-from trainer.violations import LOGISTIC, Floats, How, Linear, Seen
+from trainer.violations import Floats, How, Linear, Seen
 
 
 def finish(detector: Detector, table: Table, train: Rows, validation: Rows, config: TrainConfig) -> None:
@@ -38,25 +38,20 @@ def finish(detector: Detector, table: Table, train: Rows, validation: Rows, conf
 def _set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """The linear head at its optimum of these rows; only its shift where the network is to stand alone.
 
-    Returns (N, V) logits of these rows, upon which the network is fitted, and how wrong their scale may be (V,). Where the head
-    is brought to scale they are of heads that were fitted on other near-duplicate groups, and on that scale too: else it would
-    be the first thing that the network learns.
+    Returns (N, V) logits of these rows by heads that did not see them, upon which the network is fitted, on the scale of the head
+    itself, or that would be the first thing that the network learns; and how wrong that scale may be (V,).
     """
-    wanted, nothing = table.targets, torch.zeros_like(detector.violation.bias)
+    wanted = table.targets
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     if not config.violation_linear:
         detector.violation.weight.zero_()
         detector.violation.bias.copy_(torch.from_numpy(violations.log_odds(*answers)))
-        return detector.violation.bias.expand(len(rows), -1), nothing
+        return detector.violation.bias.expand(len(rows), -1), torch.zeros_like(detector.violation.bias)
     how, inputs = _way(detector, table, rows, config)
-    head = violations.fit(inputs, *answers, how)
-    if how.loss == LOGISTIC and not config.violation_scaled and detector.residual is None:
-        _take(detector, head, wanted.classes)
-        return torch.from_numpy(head.logits(inputs)).to(table.device), nothing
-    folds = violations.folds_of(wanted.group[rows], violations.N_FOLDS, config.seed)
-    scale, shift, error, found = violations.brought_to_scale(inputs, *answers, how, folds)
-    _take(detector, head.scaled(scale, shift), wanted.classes)
-    return torch.from_numpy(found).to(table.device), torch.from_numpy(error).to(table.device)
+    is_scaled = config.violation_scaled or detector.residual is not None
+    found = violations.fitted(inputs, *answers, wanted.group[rows], how, is_scaled=is_scaled, seed=config.seed)
+    _take(detector, found.head, wanted.classes)
+    return torch.from_numpy(found.logits).to(table.device), torch.from_numpy(found.error).to(table.device)
 
 
 def _way(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[How, Seen]:

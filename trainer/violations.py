@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack, vstack
-from scipy.special import expit, logit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
+
+from trainer import sight
+from trainer.scale import known_heads, scale_of
 
 LOGISTIC, SQUARED_HINGE, HINGE = "logistic", "squared_hinge", "hinge"
 """What a head minimises over its rows."""
@@ -25,28 +27,11 @@ LOGISTIC, SQUARED_HINGE, HINGE = "logistic", "squared_hinge", "hinge"
 HINGE_STRENGTH = 0.01
 """C of the hinges beside that of the logistic loss."""
 
-N_COMPONENTS = 64
-MAX_DECOMPOSED = 600
-LEAST_OF_LARGEST = 1e-5
-"""Of a direction's variance beside the largest one's; what is less is rounding."""
-
 NUMBER_SCALE = 0.03
 MAX_ITERATIONS = 1000
 TOLERANCE = {LOGISTIC: 1e-3, SQUARED_HINGE: 1e-3, HINGE: 1e-2}
 N_FOLDS = 4
 """Of the heads whose held-out logits are looked at."""
-
-MIN_OF_EACH = 10
-"""Rows with and without a violation that the scale of its logits needs."""
-
-SURE = 0.9
-"""The probability at which it is asked how far the scale can be trusted."""
-
-CLEARLY = 2.0
-"""Standard errors by which a slope is above 0 before it is believed."""
-
-MAX_ERROR = 2.0
-"""Of a logit. Few rows say little of the scale; a score that is lowered further tells nobody apart."""
 
 Floats = NDArray[np.float32]
 
@@ -58,7 +43,6 @@ class How:
     loss: str = LOGISTIC
     strength: float = 30.0  #: C where the loss is logistic: how little weights are held back
     title: float = 0.4  #: how loud the characters of a title are, beside blocks of n-grams of length 1
-    photos: float = 0.2  #: root mean square length of a photo's components, beside the same
     hide_said: float = 0.0  #: how much of a row's weight counts as if no seller had named a category
 
 
@@ -131,14 +115,13 @@ def held_out(seen: Seen, present: Floats, weight: Floats, how: How, folds: NDArr
 def fit(seen: Seen, present: Floats, weight: Floats, how: How) -> Linear:
     """One weighted linear model per violation: logistic regression, or a support vector machine that is not on a scale yet.
 
-    present, weight : (N, V). A violation of which only one answer is known keeps its log-odds. Photos enter by their first 64
-    principal components. Where sellers' categories are read each row counts twice, told and, with the share `hide_said` of its
-    weight, as if nobody had told: the expectation of hiding it at random.
+    present, weight : (N, V). A violation of which only one answer is known keeps its log-odds. Photos have no weight. Where
+    sellers' categories are read each row counts twice, told and, with the share `hide_said` of its weight, as if nobody had told:
+    the expectation of hiding it at random.
     """
-    projection = _components(seen.photos, how.photos)
-    rows = _columns(seen, projection)
+    rows = _columns(seen)
     if seen.said is not None and how.hide_said:
-        rows = vstack([rows, _columns(seen.untold(), projection)]).tocsr()
+        rows = vstack([rows, _columns(seen.untold())]).tocsr()
         present, weight = np.vstack([present] * 2), np.vstack([weight * (1 - how.hide_said), weight * how.hide_said])
     bias, found = log_odds(present, weight), np.zeros((rows.shape[1], present.shape[1]), np.float32)
     for head in range(present.shape[1]):
@@ -151,7 +134,7 @@ def fit(seen: Seen, present: Floats, weight: Floats, how: How) -> Linear:
             warnings.simplefilter("ignore", ConvergenceWarning)  # what is not quite at its optimum is judged as it is
             model.fit(rows[known], answers, sample_weight=weight[known, head])
         found[:, head], bias[head] = model.coef_[0], model.intercept_[0]
-    return _parted(found, bias, seen, projection)
+    return _parted(found, bias, seen)
 
 
 def _model(how: How) -> LogisticRegression | LinearSVC:
@@ -161,93 +144,52 @@ def _model(how: How) -> LogisticRegression | LinearSVC:
     return LinearSVC(C=how.strength * HINGE_STRENGTH, loss=how.loss, dual="auto", **about)
 
 
-def brought_to_scale(
-    seen: Seen, present: Floats, weight: Floats, how: How, folds: NDArray[np.int64]
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Scale and shift (V,) of heads that are fitted this way on all rows, the error (V,) of that scale (`scale_of`).
-
-    Then the (N, V) held-out logits on that scale. Where a scale cannot be had, logits stay as they are, and a margin of -1, where
-    a hinge puts what is surely fine, says as much as no listing at all: the violation's log-odds.
-    """
-    found = held_out(seen, present, weight, how, folds)
-    unknown = np.zeros(present.shape[1], np.float32) if how.loss == LOGISTIC else log_odds(present, weight) + 1
-    scale, shift, error = scale_of(found, present, weight, unknown)
-    return scale, shift, error, np.asarray(found * scale + shift, np.float32)
-
-
-def _columns(seen: Seen, projection: Floats) -> csr_matrix:
-    """(N, n) all that heads see, side by side."""
-    dense = np.hstack([seen.photos @ projection, seen.numbers * NUMBER_SCALE])
+def _columns(seen: Seen) -> csr_matrix:
+    """(N, n) all that heads see but photos, side by side."""
     kinds = [kind for kind in (seen.said, seen.predicted) if kind is not None]
-    rows = hstack([seen.ngrams, csr_matrix(dense), *kinds]).tocsr()
+    rows = hstack([seen.ngrams, csr_matrix(seen.numbers * NUMBER_SCALE), *kinds]).tocsr()
     rows.sort_indices()  # or each head's fit does it again
     return rows
 
 
-def _parted(weights: Floats, bias: Floats, seen: Seen, projection: Floats) -> Linear:
+def _parted(weights: Floats, bias: Floats, seen: Seen) -> Linear:
     """The weights (n, V) of `_columns` by what they weigh."""
-    widths = [seen.ngrams.shape[1], projection.shape[1], seen.numbers.shape[1]]
+    widths = [seen.ngrams.shape[1], seen.numbers.shape[1]]
     widths += [0 if kind is None else kind.shape[1] for kind in (seen.said, seen.predicted)]
-    text, photos, numbers, said, predicted = np.split(weights, np.cumsum(widths)[:-1])
-    dense = np.vstack([projection @ photos, numbers * NUMBER_SCALE]).astype(np.float32)
+    text, numbers, said, predicted = np.split(weights, np.cumsum(widths)[:-1])
+    unseen = np.zeros((seen.photos.shape[1], weights.shape[1]), np.float32)
+    dense = np.vstack([unseen, numbers * NUMBER_SCALE]).astype(np.float32)
     kinds = (None if kind is None else part for kind, part in ((seen.said, said), (seen.predicted, predicted)))
     return Linear(text, dense, bias, *kinds)
 
 
-def scale_of(logits: Floats, present: Floats, weight: Floats, unknown: Floats | float = 0.0) -> tuple[Floats, Floats, Floats]:
-    """Scale (V,) above 0 and shift (V,) with which (N, V) held-out logits are as sure as they are often right (Platt 1999).
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """Heads, and what is known of them from rows that they did not see."""
 
-    Then the standard error (V,) of a logit on that scale where it says SURE, MAX_ERROR at most. 1, `unknown` and 0 for a head
-    with fewer than ten of either answer, or whose logits do not clearly point the right way.
+    head: Linear
+    logits: Floats  #: (N, V) of the rows that it was fitted on, by heads that were fitted on other near-duplicate groups
+    error: Floats  #: (V,) standard error of a logit where it says SURE; 0 where no scale was asked for, or could be had
+
+
+def fitted(
+    seen: Seen, present: Floats, weight: Floats, groups: NDArray[np.generic], how: How, *, is_scaled: bool, seed: int
+) -> Fitted:
+    """Heads, brought to scale (`trainer.scale`) where that is asked for or their loss has none, and what photos add.
+
+    groups : (N,) near-duplicates. Where a scale cannot be had, logits stay as they are, and a margin of -1, where a hinge puts
+    what is surely fine, says as much as no listing at all: the violation's log-odds.
     """
-    scale, shift, error = (np.full(logits.shape[1], value, np.float32) for value in (1.0, unknown, 0.0))
-    for head in range(logits.shape[1]):
-        known = weight[:, head] > 0
-        if np.bincount(present[known, head].astype(int), minlength=2).min() < MIN_OF_EACH:
-            continue
-        share = weight[known, head] * (weight[known, head].sum() / np.square(weight[known, head]).sum())  # Kish 1965
-        model = _line(logits[known, head], present[known, head], share)
-        slope, start = float(model.coef_[0, 0]), float(model.intercept_[0])
-        covariance = _covariance(logits[known, head].astype(np.float64), slope, start, share)
-        if slope > CLEARLY * np.sqrt(covariance[0, 0]):
-            place = np.array([(logit(SURE) - start) / slope, 1.0])
-            scale[head], shift[head] = slope, start
-            error[head] = min(np.sqrt(place @ covariance @ place), MAX_ERROR)
-    return scale, shift, error
-
-
-def _line(logits: Floats, present: Floats, share: Floats) -> LogisticRegression:
-    """Platt's: answers count as a little less than certain, so that logits (n,) that separate them do not make it steep."""
-    n_positive, n_negative = (share * present).sum(), (share * (1 - present)).sum()
-    target = np.where(present > 0, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
-    model = LogisticRegression(C=1e3, solver="liblinear", intercept_scaling=10.0)
-    sides = np.concatenate([share * target, share * (1 - target)])
-    return model.fit(np.tile(logits, 2)[:, None], np.repeat([1, 0], len(logits)), sample_weight=sides)
-
-
-def _covariance(logits: NDArray[np.float64], slope: float, start: float, share: Floats) -> NDArray[np.float64]:
-    """Of slope and start, by their Fisher information; rows count as their `share` says. Infinite where all logits are one."""
-    probs = expit(logits * slope + start)
-    line = np.stack([logits, np.ones_like(logits)], 1)
-    information = line.T @ (line * (share * probs * (1 - probs))[:, None])
-    if np.linalg.matrix_rank(information) < 2:
-        return np.full((2, 2), np.inf)
-    return np.linalg.inv(information)
-
-
-def _components(photos: Floats, length: float) -> Floats:
-    """(F, 64) directions in which the photos differ most; a photo's components have this root mean square `length` together."""
-    there = photos[np.abs(photos).sum(1) > 0][:MAX_DECOMPOSED]
-    found = np.zeros((photos.shape[1], N_COMPONENTS), np.float32)
-    if len(there) < 2:
-        return found
-    apart = there - there.mean(0)
-    sizes, shares = np.linalg.eigh(apart @ apart.T)  # of photos, which are fewer than features: much quicker than an SVD
-    kept = np.flatnonzero(sizes > sizes[-1] * LEAST_OF_LARGEST)[-N_COMPONENTS:]
-    directions = apart.T @ shares[:, kept] / np.sqrt(sizes[kept])
-    longest = np.sqrt(np.square(there @ directions).sum(1).mean())
-    found[:, : len(kept)] = directions * length / max(float(longest), 1e-6)
-    return found
+    folds = folds_of(groups, N_FOLDS, seed)
+    found, head = held_out(seen, present, weight, how, folds), fit(seen, present, weight, how)
+    told = known_heads(present, weight)
+    error: Floats = np.zeros(present.shape[1], np.float32)
+    if is_scaled or how.loss != LOGISTIC:
+        unknown = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) + 1
+        scale, shift, error = scale_of(found, present, weight, unknown)
+        found, head, told = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift), error > 0
+    photos, more = sight.added(seen.photos, found, present, weight, told, folds)
+    return Fitted(replace(head, dense=np.vstack([photos, head.dense[len(photos) :]])), found + more, error)
 
 
 def log_odds(present: Floats, weight: Floats) -> Floats:

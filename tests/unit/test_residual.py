@@ -16,6 +16,7 @@ from tests.unit.test_sequence import CELLS, SMALL, listings
 from tests.unit.test_trainer import POLICY, SHAPE, rows
 from trainer import certify, data, loop, onnx, residual, violations
 from trainer.config import TEXT_CNN, TrainConfig
+from trainer.scale import MAX_ERROR, scale_of
 from trainer.sequence import tokenizer_of
 from trainer.step import NotFiniteError
 from trainer.violations import How
@@ -77,10 +78,10 @@ def test_held_out_logits_are_brought_to_scale() -> None:
     present = (rng.random(true.shape) < 1 / (1 + np.exp(-true))).astype(np.float32)
     present[:, 1] = np.arange(4000) < 9
     seen = ((true / 4 - 1) * [1, 1, -1]).astype(np.float32)
-    scale, shift, error = violations.scale_of(seen, present, np.ones_like(present))
+    scale, shift, error = scale_of(seen, present, np.ones_like(present))
     assert scale == pytest.approx([4, 1, 1], rel=0.1) and shift == pytest.approx([4, 0, 0], rel=0.1)
     draws = [rng.integers(0, 4000, 4000) for _ in range(40)]
-    lines = [violations.scale_of(seen[rows, :1], present[rows, :1], np.ones((4000, 1), np.float32)) for rows in draws]
+    lines = [scale_of(seen[rows, :1], present[rows, :1], np.ones((4000, 1), np.float32)) for rows in draws]
     place = (np.log(9) - shift[0]) / scale[0]
     assert error == pytest.approx([np.std([a[0] * place + b[0] for a, b, _ in lines]), 0, 0], rel=0.3)
 
@@ -92,9 +93,9 @@ def test_a_scale_that_is_hardly_known_is_not_used() -> None:
     present[:12] = 1
     logits = rng.normal(0, 1, present.shape).astype(np.float32) + present * [0.2, 1.5, 0]
     logits[:, 2] = 0.25
-    scale, shift, error = violations.scale_of(logits.astype(np.float32), present, np.ones_like(present))
+    scale, shift, error = scale_of(logits.astype(np.float32), present, np.ones_like(present))
     assert scale[[0, 2]].tolist() == [1, 1] and shift[[0, 2]].tolist() == error[[0, 2]].tolist() == [0, 0]
-    assert scale[1] != 1 and 0.5 < error[1] <= violations.MAX_ERROR
+    assert scale[1] != 1 and 0.5 < error[1] <= MAX_ERROR
 
 
 def test_one_decision_hardly_moves_the_scale() -> None:
@@ -103,9 +104,9 @@ def test_one_decision_hardly_moves_the_scale() -> None:
     logits = rng.normal(-3, 1.5, (3000, 1)).astype(np.float32)
     present = (rng.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.float32)
     weight = np.where(present > 0, 0.5, 0.2).astype(np.float32)
-    before = violations.scale_of(logits, present, weight)
+    before = scale_of(logits, present, weight)
     weight[0] = 3.0
-    after = violations.scale_of(logits, present, weight)
+    after = scale_of(logits, present, weight)
     assert np.concatenate(after) == pytest.approx(np.concatenate(before), rel=0.1, abs=0.1)
 
 

@@ -144,7 +144,8 @@ class Frozen:
     seen: Seen
     groups: NDArray[np.int64]  #: (N,) number of the near-duplicate group
     how: How  #: what the skeleton's config says of the fit
-    caution: float = 0.0  #: standard errors of its scale by which a head is lowered
+    is_scaled: bool = False  #: whether logistic heads are brought to scale too
+    caution: float = 0.0  #: standard errors of that scale by which a head is lowered
     seed: int = 1
 
     @classmethod
@@ -153,19 +154,17 @@ class Frozen:
         table.weigh(skeleton.detector.text)
         seen = violation_fit.seen(skeleton.detector, table, np.arange(len(table)), skeleton.scorer.classes)
         config = skeleton.config
-        return cls(seen, table.targets.group, violation_fit.way(config), config.violation_caution, config.seed)
+        return cls(
+            seen, table.targets.group, violation_fit.way(config), config.violation_scaled, config.violation_caution, config.seed
+        )
 
     def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
         """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
         wanted, counts, groups = present[rows, None].astype(np.float32), weight[rows, None], self.groups[rows]
         inputs = self.seen.of(rows)
         how = manner.chosen(lambda some, _: inputs.of(some), wanted, counts, groups, self.how, self.seed, fixed=("title",))
-        head = violations.fit(inputs, wanted, counts, how)
-        if how.loss == LOGISTIC:
-            return head
-        folds = violations.folds_of(groups, violations.N_FOLDS, self.seed)
-        scale, shift, error, _ = violations.brought_to_scale(inputs, wanted, counts, how, folds)
-        return head.scaled(scale, shift - self.caution * error)
+        found = violations.fitted(inputs, wanted, counts, groups, how, is_scaled=self.is_scaled, seed=self.seed)
+        return found.head.scaled(np.ones(1, np.float32), -self.caution * found.error)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
