@@ -94,7 +94,7 @@ class TrainConfig:
     violation_scaled: bool = (
         False  #: bring its logits to the scale on which held-out ones are right; hinges, and with a network, always
     )
-    violation_caution: float = 2.33  #: standard errors of that scale by which it is lowered, so that scores err downwards
+    violation_caution: float = 3.0  #: standard errors of that scale by which it is lowered, so that scores err downwards
     violations_see_category: str = "none"  #: what that head reads of it: none, said (by the seller), predicted or both
     violation_linear: bool = True  #: whether the linear head stands under that network
     violation_epochs: int = 8  #: passes over the training rows with which that network is fitted

@@ -182,13 +182,12 @@ def fitted(
     """
     folds = folds_of(groups, N_FOLDS, seed)
     found, head = held_out(seen, present, weight, how, folds), fit(seen, present, weight, how)
-    told = known_heads(present, weight)
     error: Floats = np.zeros(present.shape[1], np.float32)
     if is_scaled or how.loss != LOGISTIC:
         unknown = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) + 1
         scale, shift, error = scale_of(found, present, weight, unknown)
-        found, head, told = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift), error > 0
-    photos, more = sight.added(seen.photos, found, present, weight, told, folds)
+        found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
+    photos, more = sight.added(seen.photos, found, present, weight, known_heads(present, weight), folds)
     return Fitted(replace(head, dense=np.vstack([photos, head.dense[len(photos) :]])), found + more, error)
 
 
