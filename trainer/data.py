@@ -174,10 +174,7 @@ class Table:
     def batch(self, rows: Rows) -> Batch:
         """Inputs of these rows."""
         at = torch.from_numpy(rows).to(self.device)
-        lengths = self._lengths[at]
-        offsets = lengths.cumsum(0) - lengths
-        row_of = torch.repeat_interleave(torch.arange(len(at), device=self.device), lengths)
-        picked = torch.arange(len(row_of), device=self.device) + (self._starts[at] - offsets)[row_of]
+        row_of, offsets, picked = self._picked(at)
         index = self._index[at].long()
         tokens, fields = self._sequences(at)
         return Batch(
@@ -196,6 +193,13 @@ class Table:
             token_fields=fields,
             said=None if self._said is None else self._said[at],
         )
+
+    def _picked(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the n-grams of these rows (B,): whose they are (M,), where each row's begin (B,), their places in the table (M,)."""
+        lengths = self._lengths[at]
+        offsets = lengths.cumsum(0) - lengths
+        row_of = torch.repeat_interleave(torch.arange(len(at), device=self.device), lengths)
+        return row_of, offsets, torch.arange(len(row_of), device=self.device) + (self._starts[at] - offsets)[row_of]
 
     def _sequences(self, at: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Tokens and fields of these rows, None where there are none."""
@@ -229,9 +233,11 @@ class Table:
 
     def sparse(self, rows: Rows, scale: Tensor) -> csr_matrix:
         """The weighed n-grams of these rows (B, n_buckets), each block times its `scale` (n_blocks,)."""
-        weights = (self._weights * scale[self._blocks.long()]).cpu().numpy()
-        ends = np.append(0, self._lengths.cpu().numpy().cumsum())
-        found = csr_matrix((weights, self._ids.cpu().numpy(), ends), shape=(len(self), self.shape.n_buckets))[rows]
+        at = torch.from_numpy(rows).to(self.device)
+        _, offsets, picked = self._picked(at)
+        weights = (self._weights[picked] * scale[self._blocks[picked].long()]).cpu().numpy()
+        ends = np.append(offsets.cpu().numpy(), len(weights))
+        found = csr_matrix((weights, self._ids[picked].cpu().numpy(), ends), shape=(len(rows), self.shape.n_buckets))
         found.eliminate_zeros()
         return found
 

@@ -1,7 +1,7 @@
 """Out-of-sample probabilities: every listing is predicted by a model that never saw its near-duplicates."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,11 +61,11 @@ def held_out(
     wanted = table.targets
     log_probs = np.zeros((len(table), len(wanted.classes)), np.float32)
     violation = np.zeros((len(table), len(wanted.violations)), np.float32)
-    none = np.zeros(0, np.int64)
+    none, plain = np.zeros(0, np.int64), replace(config, violation_caution=0.0)  # what is likely: rows of all folds are ranked
     for fold in np.unique(folds):
         rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         kept = saved.fit(f"fold-{fold}", rest) if saved else UNSAVED
-        fitted = loop.fit(table, rest, none, config=config, lost=lost, processes=processes, saved=kept)
+        fitted = loop.fit(table, rest, none, config=plain, lost=lost, processes=processes, saved=kept)
         category, violation[rows] = loop.predict(fitted.detector, table, rows, processes)
         log_probs[rows] = np.log(np.maximum(category, np.finfo(np.float32).tiny))
     known = wanted.category >= 0

@@ -51,10 +51,10 @@ def chosen(
         return how
     tried = {name: values for name, values in TRIED.items() if name not in fixed and (name != "loss" or how.loss == CHOSEN)}
     found = replace(how, **{name: values[0] for name, values in tried.items()})
-    heads = np.flatnonzero(known_heads(present, weight))
-    if not len(heads):
+    rows = _some(present, weight, np.random.default_rng(seed))
+    heads = np.flatnonzero(known_heads(present[rows], weight[rows]))
+    if not len(heads) or all(len(values) < 2 for values in tried.values()):
         return found
-    rows = _some(present, np.random.default_rng(seed))
     answers, folds = (present[rows][:, heads], weight[rows][:, heads]), folds_of(groups[rows], N_FOLDS, seed)
 
     def rank(way: How) -> float:
@@ -69,12 +69,15 @@ def chosen(
     return found
 
 
-def _some(present: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
-    """MAX_ROWS rows at most, in their order: those with a violation, up to half of them, and others."""
+def _some(present: Floats, weight: Floats, rng: np.random.Generator) -> NDArray[np.int64]:
+    """MAX_ROWS rows at most, in their order: of each violation some that have it, half of all together, then what comes."""
     order = rng.permutation(len(present))
-    there = np.asarray((present[order] > 0).any(1), bool)
-    positive = order[there][: MAX_ROWS // 2]
-    return np.sort(np.concatenate([positive, order[~there][: MAX_ROWS - len(positive)]]))
+    there = (present[order] > 0) & (weight[order] > 0)
+    n_each = MAX_ROWS // (2 * max(1, present.shape[1]))
+    positive = order[np.asarray((there & (there.cumsum(0) <= n_each)).any(1), bool)]
+    others = order[~np.isin(order, positive)]
+    others = others[np.argsort(-(weight[others] > 0).sum(1), kind="stable")]
+    return np.sort(np.concatenate([positive, others[: MAX_ROWS - len(positive)]]))
 
 
 def _average_precisions(logits: Floats, present: Floats, weight: Floats) -> Iterator[float]:

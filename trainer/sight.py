@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
+from threadpoolctl import threadpool_limits
 
 N_COMPONENTS = 64
 MAX_DECOMPOSED = 600
@@ -28,18 +29,23 @@ def added(
 
     present, weight : (N, V). told : (V,) violations that are asked; folds : (N,). Zero where held-out answers are no likelier.
     """
-    directions = _directions(photos)
-    seen = (photos @ directions).astype(np.float64)
+    with threadpool_limits(limits=1):  # or weights would depend on how many threads there are
+        return _added(photos, offset, present, weight, told, folds)
+
+
+def _added(
+    photos: Floats, offset: Floats, present: Floats, weight: Floats, told: NDArray[np.bool_], folds: NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    directions, shown = _directions(photos), np.abs(photos).sum(1) > 0
     weights, more = np.zeros((photos.shape[1], present.shape[1]), np.float32), np.zeros_like(present)
     for head in np.flatnonzero(told) if directions.size else ():
-        answers = (
-            offset[:, head].astype(np.float64),
-            np.where(present[:, head] > 0, 1.0, -1.0),
-            weight[:, head].astype(np.float64),
-        )
-        strength, found = _chosen(seen, *answers, folds)
+        rows = np.flatnonzero(shown & (weight[:, head] > 0))
+        sign = np.where(present[rows, head] > 0, 1.0, -1.0)
+        answers = offset[rows, head].astype(np.float64), sign, weight[rows, head].astype(np.float64)
+        seen = (photos[rows] @ directions).astype(np.float64)
+        strength, found = _chosen(seen, *answers, folds[rows])
         if strength:
-            weights[:, head], more[:, head] = directions @ _ridge(seen, *answers, strength), found
+            weights[:, head], more[rows, head] = directions @ _ridge(seen, *answers, strength), found
     return weights, more
 
 
@@ -76,11 +82,11 @@ def _ridge(seen: Exact, offset: Exact, sign: Exact, weight: Exact, strength: flo
 
 def _directions(photos: Floats) -> Floats:
     """(F, n) principal directions of some photos, n at most 64, in which they have a root mean square length of 1 together."""
-    there = photos[np.abs(photos).sum(1) > 0][:MAX_DECOMPOSED]
+    there = photos[np.abs(photos).sum(1) > 0][:MAX_DECOMPOSED].astype(np.float64)
     if len(there) < 2:
         return np.zeros((photos.shape[1], 0), np.float32)
     sizes, shares = np.linalg.eigh(there @ there.T)  # of photos, which are fewer than features: much quicker than an SVD
     kept = np.flatnonzero(sizes > sizes[-1] * LEAST_OF_LARGEST)[-N_COMPONENTS:]
     directions = there.T @ shares[:, kept] / np.sqrt(sizes[kept])
-    found: Floats = directions / np.sqrt(np.square(there @ directions).sum(1).mean())
+    found: Floats = (directions / np.sqrt(np.square(there @ directions).sum(1).mean())).astype(np.float32)
     return found

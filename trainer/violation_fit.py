@@ -49,7 +49,8 @@ def _set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfi
         return detector.violation.bias.expand(len(rows), -1), torch.zeros_like(detector.violation.bias)
     how, inputs = _way(detector, table, rows, config)
     is_scaled = config.violation_scaled or detector.residual is not None
-    found = violations.fitted(inputs, *answers, wanted.group[rows], how, is_scaled=is_scaled, seed=config.seed)
+    folds = violations.folds_of(wanted.group[rows], violations.N_FOLDS, config.seed)
+    found = violations.fitted(inputs, *answers, wanted.group[rows], how, is_scaled=is_scaled, folds=folds)
     _take(detector, found.head, wanted.classes)
     return torch.from_numpy(found.logits).to(table.device), torch.from_numpy(found.error).to(table.device)
 
@@ -58,14 +59,16 @@ def _way(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> t
     """How the head is fitted, and what it sees of these rows; the detector's text is as loud from here on."""
     wanted, text = table.targets, detector.text
     inputs = seen(detector, table, rows, wanted.classes)
+    rest = replace(inputs.blind, ngrams=csr_matrix((len(rows), 0), dtype=np.float32))
 
     def at(some: Rows, title: float) -> Seen:
         text.direct_scale[TITLE_CHARACTERS] = title
-        return replace(inputs.of(some), ngrams=table.sparse(rows[some], text.direct_scale))
+        return replace(rest.of(some), ngrams=table.sparse(rows[some], text.direct_scale))
 
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     how = manner.chosen(at, *answers, wanted.group[rows], way(config), config.seed)
-    return how, at(np.arange(len(rows)), how.title)
+    text.direct_scale[TITLE_CHARACTERS] = how.title
+    return how, replace(inputs, ngrams=table.sparse(rows, text.direct_scale))
 
 
 def way(config: TrainConfig) -> How:

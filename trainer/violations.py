@@ -1,11 +1,9 @@
-"""The violation head: linear in n-grams, photos, numbers and, by option, the category; fitted to its optimum at once.
+"""The violation heads: linear in n-grams, numbers and, by option, the category, and then in photos (`trainer.sight`).
 
-Violations are rare. Trained by small steps beside the category, their few positives drown: average
-precision on real ads stayed at half of what logistic regression reaches. The same linear model is
-convex, so liblinear finds its best weights in less than a second.
-
-A hinge finds more than the logistic loss: the many listings that are surely fine stop counting once they are past the margin. Its
-margins are no log-odds, so held-out rows bring them to that scale.
+Violations are rare. Trained by small steps beside the category, their few positives drown: average precision on real ads stayed
+at half of what a linear model reaches that is fitted to its optimum at once, by liblinear, in less than a second. A hinge finds
+more than the logistic loss: the many listings that are surely fine stop counting once they are past the margin. Margins are no
+log-odds, so held-out rows bring them to that scale.
 """
 
 import warnings
@@ -64,6 +62,11 @@ class Seen:
         said, predicted = (None if part is None else part[rows] for part in (self.said, self.predicted))
         return Seen(self.ngrams[rows], self.photos[rows], self.numbers[rows], said, predicted)
 
+    @property
+    def blind(self) -> "Seen":
+        """The same without photos, which need not be carried along where they have no weight."""
+        return replace(self, photos=self.photos[:, :0])
+
     def untold(self) -> "Seen":
         """The same as if no seller had named a category: the first column says so, as loud as a category speaks."""
         if self.said is None:
@@ -104,7 +107,7 @@ def folds_of(groups: NDArray[np.generic], n: int, seed: int) -> NDArray[np.int64
 
 def held_out(seen: Seen, present: Floats, weight: Floats, how: How, folds: NDArray[np.int64]) -> Floats:
     """(N, V) logits of heads that did not see the row: each fold's by a fit on the others. folds : (N,)"""
-    found = np.zeros_like(present)
+    seen, found = seen.blind, np.zeros_like(present)
     for fold in np.unique(folds):
         rows, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         made = fit(seen.of(rest), present[rest], weight[rest], how)
@@ -173,22 +176,43 @@ class Fitted:
 
 
 def fitted(
-    seen: Seen, present: Floats, weight: Floats, groups: NDArray[np.generic], how: How, *, is_scaled: bool, seed: int
+    seen: Seen,
+    present: Floats,
+    weight: Floats,
+    groups: NDArray[np.generic],
+    how: How,
+    *,
+    is_scaled: bool,
+    folds: NDArray[np.int64],
 ) -> Fitted:
     """Heads, brought to scale (`trainer.scale`) where that is asked for or their loss has none, and what photos add.
 
-    groups : (N,) near-duplicates. Where a scale cannot be had, logits stay as they are, and a margin of -1, where a hinge puts
-    what is surely fine, says as much as no listing at all: the violation's log-odds.
+    groups : (N,) near-duplicates, which count once for the scale; folds : (N,), what is held out together. Where a hinge has no
+    scale its margins are shifted so that on average they say what no listing at all says: the violation's log-odds.
     """
-    folds = folds_of(groups, N_FOLDS, seed)
+    alone = one_of_each(groups, weight)
     found, head = held_out(seen, present, weight, how, folds), fit(seen, present, weight, how)
     error: Floats = np.zeros(present.shape[1], np.float32)
     if is_scaled or how.loss != LOGISTIC:
-        unknown = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) + 1
-        scale, shift, error = scale_of(found, present, weight, unknown)
+        unknown = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) - _mean(found, weight)
+        scale, shift, error = scale_of(found[alone], present[alone], weight[alone], unknown)
         found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
-    photos, more = sight.added(seen.photos, found, present, weight, known_heads(present, weight), folds)
+    told = known_heads(present[alone], weight[alone])
+    photos, more = sight.added(seen.photos, found, present, weight, told, folds)
     return Fitted(replace(head, dense=np.vstack([photos, head.dense[len(photos) :]])), found + more, error)
+
+
+def one_of_each(groups: NDArray[np.generic], weight: Floats) -> NDArray[np.int64]:
+    """Of each near-duplicate group the row that counts most."""
+    order = np.argsort(-weight.sum(1), kind="stable")
+    found: NDArray[np.int64] = order[np.unique(groups[order], return_index=True)[1]]
+    return found
+
+
+def _mean(logits: Floats, weight: Floats) -> Floats:
+    """(V,) weighted; 0 where nothing counts."""
+    found: Floats = ((logits * weight).sum(0) / np.maximum(weight.sum(0), 1e-6)).astype(np.float32)
+    return found
 
 
 def log_odds(present: Floats, weight: Floats) -> Floats:

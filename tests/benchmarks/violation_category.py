@@ -28,7 +28,7 @@ from tests.benchmarks.catalog import Catalog, opened, parser_of, present_in
 from trainer import data, folds, kind, loop, violation_fit, violations
 from trainer.config import TrainConfig
 from trainer.data import Rows
-from trainer.violations import Seen
+from trainer.violations import HINGE, How, Seen
 
 N_RESAMPLED = 500
 WITHOUT = "without category"
@@ -82,19 +82,29 @@ def judged(workspace: Workspace, catalog: Catalog, options: argparse.Namespace) 
         fit, held = (violation_fit.seen(detector, made, part, classes) for part in (rest, rows))
         real = Kinds(classes)
         true = [kind.told(np.array([real.of(catalog.judged[row]) for row in part]), classes) for part in (rest, rows)]
-        for name, values in ways(fit, held, true, truth[rest].astype(np.float32), config, options.hide):
+        known = truth[rest].astype(np.float32), made.targets.group[rest]
+        for name, values in ways(fit, held, true, *known, config, options.hide):
             logits.setdefault(name, np.zeros(truth.shape))[rows] = values
     return Judged(logits, truth, np.array(groups), catalog.names, float(right.mean()))
 
 
 def ways(
-    fit: Seen, held: Seen, true: list[object], present: NDArray[np.float32], config: TrainConfig, hide: list[float]
+    fit: Seen,
+    held: Seen,
+    true: list[object],
+    present: NDArray[np.float32],
+    groups: NDArray[np.int64],
+    config: TrainConfig,
+    hide: list[float],
 ) -> Iterator[tuple[str, Floats]]:
     """Logits of the held-out rows by heads of each kind."""
-    weight, usual = np.full_like(present, config.verified_weight), violation_fit.way(config)
+    weight = np.full_like(present, config.verified_weight)
+    inner = violations.folds_of(groups, violations.N_FOLDS, config.seed)
 
     def answers(change: Mapping[str, object], other: Mapping[str, object], share: float = 0.0) -> tuple[Floats, Floats]:
-        heads = violations.fit(replace(fit, **change), present, weight, replace(usual, hide_said=share))  # type: ignore[arg-type]
+        how = How(HINGE, config.violation_strength, hide_said=share)
+        seen = replace(fit, **change)  # type: ignore[arg-type]
+        heads = violations.fitted(seen, present, weight, groups, how, is_scaled=True, folds=inner).head
         asked = replace(held, **other)  # type: ignore[arg-type]
         return heads.logits(asked), heads.logits(asked.untold())
 

@@ -1,5 +1,6 @@
 """A violation added to the live detector: what is needed, what is fitted, what stays as it was, and the way back."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from safetensors.torch import save
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from curation.catalog import sidecar
 from curation.catalog.scorer import Scorer
 from curation.catalog.sidecar import SAID, THRESHOLDS
 from curation.errors import InputError, IntegrityError
@@ -33,6 +35,8 @@ from trainer import retrain
 from trainer.addition import addition, skeleton
 from trainer.addition.addition import Plan
 from trainer.config import TrainConfig
+from trainer.text import DIRECT_SCALE
+from trainer.violations import LOGISTIC
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
 TINY = TrainConfig(n_folds=2, epochs=1, batch=64, text_dim=8, photo_filters=4, photo_dim=4)
@@ -276,6 +280,25 @@ def test_weights_that_do_not_fit(sqlite_workspace: Workspace, first: Workspace, 
     sha256 = sqlite_workspace.files.put(save({"text.direct": torch.zeros(2, 2)}), ".safetensors")
     with pytest.raises(IntegrityError, match="det-0001 do not fit its sidecar"):
         skeleton.load(sqlite_workspace, replace(live(sqlite_workspace), weights_sha256=sha256))
+
+
+def test_a_model_of_before_is_read(sqlite_workspace: Workspace, first: Workspace, now: datetime) -> None:
+    """Weights without the loudness of titles have the usual one; what says nothing of a loss was fitted with the logistic one."""
+    catalog(sqlite_workspace, first, n=30)
+    model, files = live(sqlite_workspace), sqlite_workspace.files
+    weights = skeleton.load(sqlite_workspace, model).detector.state_dict()
+    del weights[skeleton.LOUD]
+    about = dict(sidecar.load(files, model.onnx_sha256, model.sidecar_sha256))
+    about["train"] = {name: value for name, value in about["train"].items() if name != "violation_loss"}
+    old = replace(
+        model,
+        weights_sha256=files.put(save(weights), ".safetensors"),
+        sidecar_sha256=files.put(json.dumps(about).encode(), sidecar.SIDECAR_SUFFIX),
+    )
+    found = skeleton.load(sqlite_workspace, old)
+    assert found.detector.text.direct_scale.tolist() == pytest.approx(DIRECT_SCALE) and found.config.violation_loss == LOGISTIC
+    case = found.detector.state_dict()
+    assert all(torch.equal(case[name], value) for name, value in weights.items())
 
 
 def test_moderators_are_shown_what_was_added(workspace: Workspace, now: datetime) -> None:

@@ -47,14 +47,14 @@ def compare(frozen: Frozen, rival: Rival, known: Known, *, n_folds: int, seed: i
 
     Both need moderators' decisions of either kind in several groups (`Known.unjudged`).
     """
-    ours, theirs = np.full(len(known), np.nan), np.full(len(known), np.nan)
+    theirs = np.full(len(known), np.nan)
     strata = known.present.astype(np.int64) + 2 * known.asked
     assigned = folds.assign(strata, known.groups.tolist(), n_folds, seed)
+    ours = frozen.held_out(known.present, known.weight, assigned)
     for fold in np.unique(assigned):
         rest, rows = np.flatnonzero(assigned != fold), np.flatnonzero((assigned == fold) & known.asked)
         if not len(rows):
             continue
-        ours[rows] = frozen.logits(frozen.fit(rest, known.present, known.weight), rows)
         theirs[rows] = rival.scores(known, rest, rows)
     judged = first_of_each(known, np.flatnonzero(known.asked))
     return flags.compare(ours[judged], theirs[judged], known.present[judged], rng=np.random.default_rng(seed))

@@ -163,8 +163,21 @@ class Frozen:
         wanted, counts, groups = present[rows, None].astype(np.float32), weight[rows, None], self.groups[rows]
         inputs = self.seen.of(rows)
         how = manner.chosen(lambda some, _: inputs.of(some), wanted, counts, groups, self.how, self.seed, fixed=("title",))
-        found = violations.fitted(inputs, wanted, counts, groups, how, is_scaled=self.is_scaled, seed=self.seed)
+        folds = violations.folds_of(groups, violations.N_FOLDS, self.seed)
+        found = violations.fitted(inputs, wanted, counts, groups, how, is_scaled=self.is_scaled, folds=folds)
         return found.head.scaled(np.ones(1, np.float32), -self.caution * found.error)
+
+    def held_out(self, present: NDArray[np.bool_], weight: Floats, folds: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(N,) logits of heads that did not see the row's fold, all on one scale, so that rows of all folds can be ranked.
+
+        How they are fitted is chosen once, on all rows: of two losses, the title is as loud as the skeleton's.
+        """
+        wanted, counts = present[:, None].astype(np.float32), weight[:, None]
+        how = manner.chosen(
+            lambda some, _: self.seen.of(some), wanted, counts, self.groups, self.how, self.seed, fixed=("title",)
+        )
+        found = violations.fitted(self.seen, wanted, counts, self.groups, how, is_scaled=self.is_scaled, folds=folds)
+        return found.logits[:, 0].astype(np.float64)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
