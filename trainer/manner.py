@@ -14,16 +14,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from trainer.scale import known_heads
-from trainer.violations import (
-    HINGE,
-    LOGISTIC,
-    SQUARED_HINGE,
-    Floats,
-    How,
-    Seen,
-    folds_of,
-    held_out,
-)
+from trainer.violations import HINGE, LOGISTIC, SQUARED_HINGE, Floats, How, Seen, folds_of, held_out
 
 CHOSEN = "chosen"
 """Instead of a loss: the one that held-out rows prefer."""

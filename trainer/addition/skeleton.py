@@ -30,7 +30,7 @@ from trainer.data import Rows, Table
 from trainer.loop import unlearnt_stem
 from trainer.model import Detector
 from trainer.onnx import WEIGHTS_SUFFIX
-from trainer.violations import LOGISTIC, How, Linear, Seen
+from trainer.violations import LOGISTIC, Fitted, How, Linear, Seen
 
 TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
 """The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
@@ -160,24 +160,25 @@ class Frozen:
 
     def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
         """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
-        wanted, counts, groups = present[rows, None].astype(np.float32), weight[rows, None], self.groups[rows]
-        inputs = self.seen.of(rows)
-        how = manner.chosen(lambda some, _: inputs.of(some), wanted, counts, groups, self.how, self.seed, fixed=("title",))
-        folds = violations.folds_of(groups, violations.N_FOLDS, self.seed)
-        found = violations.fitted(inputs, wanted, counts, groups, how, is_scaled=self.is_scaled, folds=folds)
+        found = self._fitted(rows, present, weight, violations.folds_of(self.groups[rows], violations.N_FOLDS, self.seed))
         return found.head.scaled(np.ones(1, np.float32), -self.caution * found.error)
 
     def held_out(self, present: NDArray[np.bool_], weight: Floats, folds: NDArray[np.int64]) -> NDArray[np.float64]:
         """(N,) logits of heads that did not see the row's fold, all on one scale, so that rows of all folds can be ranked.
 
-        How they are fitted is chosen once, on all rows: of two losses, the title is as loud as the skeleton's.
+        Which of two losses they are fitted with is chosen once, on all rows.
         """
-        wanted, counts = present[:, None].astype(np.float32), weight[:, None]
-        how = manner.chosen(
-            lambda some, _: self.seen.of(some), wanted, counts, self.groups, self.how, self.seed, fixed=("title",)
+        return self._fitted(np.arange(len(self.seen)), present, weight, folds).logits[:, 0].astype(np.float64)
+
+    def _fitted(self, rows: Rows, present: NDArray[np.bool_], weight: Floats, folds: NDArray[np.int64]) -> Fitted:
+        """Titles are as loud as in the skeleton."""
+        answers, groups, seen = (
+            (present[rows, None].astype(np.float32), weight[rows, None]),
+            self.groups[rows],
+            self.seen.of(rows),
         )
-        found = violations.fitted(self.seen, wanted, counts, self.groups, how, is_scaled=self.is_scaled, folds=folds)
-        return found.logits[:, 0].astype(np.float64)
+        how = manner.chosen(lambda some, _: seen.of(some), *answers, groups, self.how, self.seed, fixed=("title",))
+        return violations.fitted(seen, *answers, groups, how, is_scaled=self.is_scaled, folds=folds)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
