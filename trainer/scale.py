@@ -20,19 +20,21 @@ MAX_ERROR = 2.0
 Floats = NDArray[np.float32]
 
 
-def known_heads(present: Floats, weight: Floats) -> NDArray[np.bool_]:
-    """(V,) violations with ten rows of either answer."""
+def known_heads(present: Floats, weight: Floats, n_each: int = MIN_OF_EACH) -> NDArray[np.bool_]:
+    """(V,) violations with so many rows of either answer that count."""
     counts = [((present == answer) & (weight > 0)).sum(0) for answer in (0, 1)]
-    return np.asarray(np.minimum(*counts) >= MIN_OF_EACH, bool)
+    return np.asarray(np.minimum(*counts) >= n_each, bool)
 
 
-def scale_of(logits: Floats, present: Floats, weight: Floats, unknown: Floats | float = 0.0) -> tuple[Floats, Floats, Floats]:
+def scale_of(
+    logits: Floats, present: Floats, weight: Floats, usual: float = 1.0, shift: Floats | float = 0.0
+) -> tuple[Floats, Floats, Floats]:
     """Scale (V,) above 0 and shift (V,) with which (N, V) held-out logits are as sure as they are often right (Platt 1999).
 
-    Then the standard error (V,) of a logit on that scale where it says SURE, MAX_ERROR at most. 1, `unknown` and 0 for a head
-    with fewer than ten of either answer, or whose logits do not clearly point the right way.
+    Then the standard error (V,) of a logit on that scale where it says SURE, MAX_ERROR at most. The `usual` scale, `shift` and 0
+    for a head with fewer than ten of either answer, or whose logits do not clearly point the right way.
     """
-    scale, shift, error = (np.full(logits.shape[1], value, np.float32) for value in (1.0, unknown, 0.0))
+    scale, start_at, error = (np.full(logits.shape[1], value, np.float32) for value in (usual, shift, 0.0))
     is_known = known_heads(present, weight)
     for head in range(logits.shape[1]):
         known = weight[:, head] > 0
@@ -44,9 +46,9 @@ def scale_of(logits: Floats, present: Floats, weight: Floats, unknown: Floats | 
         covariance = _covariance(logits[known, head].astype(np.float64), slope, start, share)
         if slope > CLEARLY * np.sqrt(covariance[0, 0]):
             place = np.array([(logit(SURE) - start) / slope, 1.0])
-            scale[head], shift[head] = slope, start
+            scale[head], start_at[head] = slope, start
             error[head] = min(np.sqrt(place @ covariance @ place), MAX_ERROR)
-    return scale, shift, error
+    return scale, start_at, error
 
 
 def _line(logits: Floats, present: Floats, share: Floats) -> LogisticRegression:

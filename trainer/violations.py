@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from trainer import sight
-from trainer.scale import known_heads, scale_of
+from trainer.scale import MAX_ERROR, known_heads, scale_of
 
 LOGISTIC, SQUARED_HINGE, HINGE = "logistic", "squared_hinge", "hinge"
 """What a head minimises over its rows."""
@@ -28,6 +28,9 @@ HINGE_STRENGTH = 0.01
 NUMBER_SCALE = 0.03
 MAX_ITERATIONS = 1000
 TOLERANCE = {LOGISTIC: 1e-3, SQUARED_HINGE: 1e-3, HINGE: 1e-2}
+USUAL_SLOPE = {LOGISTIC: 1.0, SQUARED_HINGE: 5.0, HINGE: 5.0}
+"""Log-odds of a unit of margin where it cannot be told; where it can, generated catalogs have 5 to 11."""
+
 N_FOLDS = 4
 """Of the heads whose held-out logits are looked at."""
 
@@ -172,7 +175,7 @@ class Fitted:
 
     head: Linear
     logits: Floats  #: (N, V) of the rows that it was fitted on, by heads that were fitted on other near-duplicate groups
-    error: Floats  #: (V,) standard error of a logit where it says SURE; 0 where no scale was asked for, or could be had
+    error: Floats  #: (V,) standard error of a logit where it says SURE; 0 where no scale was asked for, or only one answer known
 
 
 def fitted(
@@ -187,15 +190,18 @@ def fitted(
 ) -> Fitted:
     """Heads, brought to scale (`trainer.scale`) where that is asked for or their loss has none, and what photos add.
 
-    groups : (N,) near-duplicates, which count once for the scale; folds : (N,), what is held out together. Where a hinge has no
-    scale its margins are shifted so that on average they say what no listing at all says: the violation's log-odds.
+    groups : (N,) near-duplicates, which count once for the scale; folds : (N,), what is held out together. Where a hinge's scale
+    cannot be told it has the usual one, the largest error, and on average says what no listing at all says: the log-odds.
     """
     alone = one_of_each(groups, weight)
     found, head = held_out(seen, present, weight, how, folds), fit(seen, present, weight, how)
     error: Floats = np.zeros(present.shape[1], np.float32)
     if is_scaled or how.loss != LOGISTIC:
-        unknown = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) - _mean(found, weight)
-        scale, shift, error = scale_of(found[alone], present[alone], weight[alone], unknown)
+        usual = USUAL_SLOPE[how.loss]
+        start = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) - usual * _mean(found, weight)
+        scale, shift, error = scale_of(found[alone], present[alone], weight[alone], usual, start)
+        if how.loss != LOGISTIC:
+            error = np.where((error == 0) & known_heads(present, weight, 1), np.float32(MAX_ERROR), error)
         found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
     told = known_heads(present[alone], weight[alone])
     photos, more = sight.added(seen.photos, found, present, weight, told, folds)
