@@ -14,7 +14,9 @@ FUSIONS = ("concat", "gated", "max")
 TOKENS = ("sentencepiece", "hashed")
 BALANCES = ("none", "sqrt", "inverse")
 KINDS = ("none", "said", "predicted", "both")
-LOSSES = ("chosen", "logistic", "squared_hinge", "hinge")
+CHOSEN, LOGISTIC, SQUARED_HINGE, HINGE = LOSSES = ("chosen", "logistic", "squared_hinge", "hinge")
+"""What violation heads minimise; first: the one that held-out rows prefer."""
+
 SWITCHES = ("read_channel", "carry", "backbone_alone", "violation_linear", "violation_scaled", "bf16", "compile", "deterministic")
 TEXT_CNN = "textcnn"
 BACKBONE = "backbone"

@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from trainer.config import CHOSEN, HINGE, LOGISTIC, SQUARED_HINGE
 from trainer.scale import known_heads
-from trainer.violations import HINGE, LOGISTIC, SQUARED_HINGE, Floats, How, Seen, folds_of, held_out
-
-CHOSEN = "chosen"
-"""Instead of a loss: the one that held-out rows prefer."""
+from trainer.violations import Floats, How, Seen, folds_of, held_out
 
 TRIED: Mapping[str, Sequence[Any]] = {"loss": (SQUARED_HINGE, HINGE), "title": (0.4, 0.2, 0.8)}
 """Of each thing, in this order; the first values are where the search begins."""

@@ -58,17 +58,17 @@ def _set_linear(detector: Detector, table: Table, rows: Rows, config: TrainConfi
 def _way(detector: Detector, table: Table, rows: Rows, config: TrainConfig) -> tuple[How, Seen]:
     """How the head is fitted, and what it sees of these rows; the detector's text is as loud from here on."""
     wanted, text = table.targets, detector.text
-    inputs = seen(detector, table, rows, wanted.classes)
-    rest = replace(inputs.blind, ngrams=csr_matrix((len(rows), 0), dtype=np.float32))
+    wordless = _wordless(detector, table, rows, wanted.classes)
+    blind = wordless.blind
 
     def at(some: Rows, title: float) -> Seen:
         text.direct_scale[TITLE_CHARACTERS] = title
-        return replace(rest.of(some), ngrams=table.sparse(rows[some], text.direct_scale))
+        return replace(blind.of(some), ngrams=table.sparse(rows[some], text.direct_scale))
 
     answers = wanted.violation[rows], wanted.violation_weight[rows]
     how = manner.chosen(at, *answers, wanted.group[rows], way(config), config.seed)
     text.direct_scale[TITLE_CHARACTERS] = how.title
-    return how, replace(inputs, ngrams=table.sparse(rows, text.direct_scale))
+    return how, replace(wordless, ngrams=table.sparse(rows, text.direct_scale))
 
 
 def way(config: TrainConfig) -> How:
@@ -135,11 +135,16 @@ def _answers(table: Table, rows: Rows) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def seen(detector: Detector, table: Table, rows: Rows, classes: Sequence[str]) -> Seen:
     """What the linear head sees of these rows of a table that the detector's text has weighed; `classes`: the detector's."""
+    return replace(_wordless(detector, table, rows, classes), ngrams=table.sparse(rows, detector.text.direct_scale))
+
+
+def _wordless(detector: Detector, table: Table, rows: Rows, classes: Sequence[str]) -> Seen:
+    """The same without n-grams, which are most of it, and change with how loud they are."""
     config, given = detector.config, table.features.said
     numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
     said = np.zeros(len(rows), np.int64) if given is None else given[rows]
     return Seen(
-        table.sparse(rows, detector.text.direct_scale),
+        csr_matrix((len(rows), 0), dtype=np.float32),
         table.photos(rows),
         numbers.cpu().numpy(),
         kind.told(said, classes) if config.reads_said else None,

@@ -17,10 +17,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from trainer import sight
+from trainer.config import HINGE, LOGISTIC, SQUARED_HINGE
 from trainer.scale import MAX_ERROR, known_heads, scale_of
-
-LOGISTIC, SQUARED_HINGE, HINGE = "logistic", "squared_hinge", "hinge"
-"""What a head minimises over its rows."""
 
 HINGE_STRENGTH = 0.01
 """C of the hinges beside that of the logistic loss."""
@@ -28,8 +26,8 @@ HINGE_STRENGTH = 0.01
 NUMBER_SCALE = 0.03
 MAX_ITERATIONS = 1000
 TOLERANCE = {LOGISTIC: 1e-3, SQUARED_HINGE: 1e-3, HINGE: 1e-2}
-USUAL_SLOPE = {LOGISTIC: 1.0, SQUARED_HINGE: 5.0, HINGE: 5.0}
-"""Log-odds of a unit of margin where it cannot be told; where it can, generated catalogs have 5 to 11."""
+USUAL_SLOPE = 5.0
+"""Log-odds of a unit of a hinge's margin where it cannot be told; where it can, generated catalogs have 5 to 11."""
 
 N_FOLDS = 4
 """Of the heads whose held-out logits are looked at."""
@@ -195,17 +193,25 @@ def fitted(
     """
     alone = one_of_each(groups, weight)
     found, head = held_out(seen, present, weight, how, folds), fit(seen, present, weight, how)
-    error: Floats = np.zeros(present.shape[1], np.float32)
-    if is_scaled or how.loss != LOGISTIC:
-        usual = USUAL_SLOPE[how.loss]
-        start = np.zeros_like(error) if how.loss == LOGISTIC else log_odds(present, weight) - usual * _mean(found, weight)
-        scale, shift, error = scale_of(found[alone], present[alone], weight[alone], usual, start)
-        if how.loss != LOGISTIC:
-            error = np.where((error == 0) & known_heads(present, weight, 1), np.float32(MAX_ERROR), error)
-        found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
+    scale, shift, error = _scale(found, present, weight, alone, how, is_scaled=is_scaled)
+    found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
     told = known_heads(present[alone], weight[alone])
     photos, more = sight.added(seen.photos, found, present, weight, told, folds)
     return Fitted(replace(head, dense=np.vstack([photos, head.dense[len(photos) :]])), found + more, error)
+
+
+def _scale(
+    logits: Floats, present: Floats, weight: Floats, alone: NDArray[np.int64], how: How, *, is_scaled: bool
+) -> tuple[Floats, Floats, Floats]:
+    """What `scale_of` says of held-out logits (N, V), one row of each group; a loss with a scale of its own keeps it."""
+    if how.loss == LOGISTIC and not is_scaled:
+        return np.ones(logits.shape[1], np.float32), *np.zeros((2, logits.shape[1]), np.float32)
+    if how.loss == LOGISTIC:
+        return scale_of(logits[alone], present[alone], weight[alone])
+    start = log_odds(present, weight) - USUAL_SLOPE * _mean(logits, weight)
+    scale, shift, error = scale_of(logits[alone], present[alone], weight[alone], USUAL_SLOPE, start)
+    is_unknown = (error == 0) & known_heads(present, weight, 1)
+    return scale, shift, np.where(is_unknown, np.float32(MAX_ERROR), error)
 
 
 def one_of_each(groups: NDArray[np.generic], weight: Floats) -> NDArray[np.int64]:

@@ -16,8 +16,7 @@ from tests.benchmarks.category import left
 from tests.benchmarks.table1_world import Floats, Row, Rows, World
 from trainer import data, loop, violation_fit
 from trainer.batch import without
-from trainer.config import TEXT_CNN, TrainConfig
-from trainer.manner import CHOSEN
+from trainer.config import CHOSEN, TEXT_CNN, TrainConfig
 from trainer.model import Detector
 from trainer.search.cells import Genotype, Skeleton
 from trainer.search.config import SearchConfig

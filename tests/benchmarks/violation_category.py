@@ -26,9 +26,9 @@ from curation.quality.metrics import average_precision
 from curation.store.workspace import Workspace
 from tests.benchmarks.catalog import Catalog, opened, parser_of, present_in
 from trainer import data, folds, kind, loop, violation_fit, violations
-from trainer.config import TrainConfig
+from trainer.config import HINGE, TrainConfig
 from trainer.data import Rows
-from trainer.violations import HINGE, How, Seen
+from trainer.violations import How, Seen
 
 N_RESAMPLED = 500
 WITHOUT = "without category"

@@ -34,9 +34,8 @@ from tests.conftest import NOW, make_workspace
 from trainer import retrain
 from trainer.addition import addition, skeleton
 from trainer.addition.addition import Plan
-from trainer.config import TrainConfig
+from trainer.config import LOGISTIC, TrainConfig
 from trainer.text import DIRECT_SCALE
-from trainer.violations import LOGISTIC
 
 WORDS = {"Home / Garden": "rake spade hedge", "Home / Kitchen": "kettle pan knife", "Toys / Dolls": "doll dress pram"}
 TINY = TrainConfig(n_folds=2, epochs=1, batch=64, text_dim=8, photo_filters=4, photo_dim=4)
@@ -297,8 +296,8 @@ def test_a_model_of_before_is_read(sqlite_workspace: Workspace, first: Workspace
     )
     found = skeleton.load(sqlite_workspace, old)
     assert found.detector.text.direct_scale.tolist() == pytest.approx(DIRECT_SCALE) and found.config.violation_loss == LOGISTIC
-    case = found.detector.state_dict()
-    assert all(torch.equal(case[name], value) for name, value in weights.items())
+    read = found.detector.state_dict()
+    assert all(torch.equal(read[name], value) for name, value in weights.items())
 
 
 def test_moderators_are_shown_what_was_added(workspace: Workspace, now: datetime) -> None:

@@ -16,13 +16,14 @@ from curation.store.files import FileStore
 from tests.unit.test_residual import table
 from tests.unit.test_trainer import CONFIG, POLICY, SHAPE, rows
 from trainer import loop, manner, onnx, sight, violations
+from trainer.config import CHOSEN, HINGE, LOGISTIC, SQUARED_HINGE
 from trainer.model import Detector
 from trainer.scale import MAX_ERROR, known_heads
 from trainer.text import DIRECT_SCALE, TITLE_CHARACTERS
-from trainer.violations import HINGE, LOGISTIC, SQUARED_HINGE, How, Seen
+from trainer.violations import How, Seen
 
 N = 400
-CHOSEN = How(manner.CHOSEN)
+ANY = How(CHOSEN)
 FOLDS = np.arange(N) % 4
 Floats = NDArray[np.float32]
 
@@ -50,7 +51,7 @@ def titled(present: Floats, tells: str) -> Callable[[NDArray[np.int64], float], 
 def test_the_title_is_as_loud_as_it_tells(tells: str, loud: float) -> None:
     """Held-out rows find out where a violation is said."""
     present = answers()
-    how = manner.chosen(titled(present, tells), present, np.ones_like(present), np.arange(N), CHOSEN, 1)
+    how = manner.chosen(titled(present, tells), present, np.ones_like(present), np.arange(N), ANY, 1)
     assert how.title == loud and how.loss in (HINGE, SQUARED_HINGE)
 
 
@@ -59,7 +60,7 @@ def test_what_is_said_is_not_chosen() -> None:
     present = answers()
     about = titled(present, "title"), present, np.ones_like(present), np.arange(N)
     assert manner.chosen(*about, How(SQUARED_HINGE), 1).loss == SQUARED_HINGE
-    assert manner.chosen(*about, CHOSEN, 1, fixed=("title",)).title == How().title
+    assert manner.chosen(*about, ANY, 1, fixed=("title",)).title == How().title
     assert manner.chosen(*about, How(LOGISTIC, title=0.3), 1) == How(LOGISTIC, title=0.3)
 
 
@@ -67,7 +68,7 @@ def test_few_examples_choose_nothing() -> None:
     """With nine of an answer no head is looked at."""
     present = (np.arange(N) < 9).astype(np.float32)[:, None]
     refuse: Callable[[NDArray[np.int64], float], Seen] = lambda chosen, loud: pytest.fail("nothing should be fitted")  # noqa: E731
-    assert manner.chosen(refuse, present, np.ones_like(present), np.arange(N), CHOSEN, 1) == replace(CHOSEN, loss=SQUARED_HINGE)
+    assert manner.chosen(refuse, present, np.ones_like(present), np.arange(N), ANY, 1) == replace(ANY, loss=SQUARED_HINGE)
 
 
 @pytest.mark.parametrize("share", [0.9, 0.06])
@@ -82,7 +83,7 @@ def test_many_rows_are_not_all_tried(monkeypatch: pytest.MonkeyPatch, share: flo
         return seen(chosen, loud)
 
     weight = np.ones((N, 2), np.float32)
-    manner.chosen(noted, np.hstack([present, answers(0.1)]), weight, np.arange(N), CHOSEN, 1)
+    manner.chosen(noted, np.hstack([present, answers(0.1)]), weight, np.arange(N), ANY, 1)
     assert tried and all(len(set(chosen.tolist())) == 80 for chosen in tried)
     assert all(min(present[chosen].sum(), (1 - present[chosen]).sum()) >= 10 for chosen in tried)
 

@@ -6,7 +6,7 @@ scales) was learnt without a violation label. A further head is one more column;
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,12 +25,12 @@ from curation.store.files import FileStore
 from curation.store.workspace import Workspace
 from curation.types import Listing
 from trainer import manner, violation_fit, violations
-from trainer.config import TrainConfig
+from trainer.config import LOGISTIC, TrainConfig
 from trainer.data import Rows, Table
 from trainer.loop import unlearnt_stem
 from trainer.model import Detector
 from trainer.onnx import WEIGHTS_SUFFIX
-from trainer.violations import LOGISTIC, Fitted, How, Linear, Seen
+from trainer.violations import Fitted, Linear, Seen
 
 TEXT, DENSE, BIAS = "text.direct", "violation.weight", "violation.bias"
 """The violation heads in a detector's state: (n_buckets, V), (V, F + 5), (V,)."""
@@ -143,25 +143,19 @@ class Frozen:
 
     seen: Seen
     groups: NDArray[np.int64]  #: (N,) number of the near-duplicate group
-    how: How  #: what the skeleton's config says of the fit
-    is_scaled: bool = False  #: whether logistic heads are brought to scale too
-    caution: float = 0.0  #: standard errors of that scale by which a head is lowered
-    seed: int = 1
+    config: TrainConfig  #: what the skeleton was fitted with
 
     @classmethod
     def of(cls, skeleton: Skeleton, table: Table) -> "Frozen":
         """Of a table's listings, whose photos went through the skeleton's stem."""
         table.weigh(skeleton.detector.text)
         seen = violation_fit.seen(skeleton.detector, table, np.arange(len(table)), skeleton.scorer.classes)
-        config = skeleton.config
-        return cls(
-            seen, table.targets.group, violation_fit.way(config), config.violation_scaled, config.violation_caution, config.seed
-        )
+        return cls(seen, table.targets.group, skeleton.config)
 
     def fit(self, rows: Rows, present: NDArray[np.bool_], weight: Floats) -> Linear:
         """The head of one violation by these rows (n,); `present`, `weight` : (N,)."""
-        found = self._fitted(rows, present, weight, violations.folds_of(self.groups[rows], violations.N_FOLDS, self.seed))
-        return found.head.scaled(np.ones(1, np.float32), -self.caution * found.error)
+        found = self._fitted(rows, present, weight, violations.folds_of(self.groups[rows], violations.N_FOLDS, self.config.seed))
+        return replace(found.head, bias=found.head.bias - np.float32(self.config.violation_caution) * found.error)
 
     def held_out(self, present: NDArray[np.bool_], weight: Floats, folds: NDArray[np.int64]) -> NDArray[np.float64]:
         """(N,) logits of heads that did not see the row's fold, all on one scale, so that rows of all folds can be ranked.
@@ -172,13 +166,11 @@ class Frozen:
 
     def _fitted(self, rows: Rows, present: NDArray[np.bool_], weight: Floats, folds: NDArray[np.int64]) -> Fitted:
         """Titles are as loud as in the skeleton."""
-        answers, groups, seen = (
-            (present[rows, None].astype(np.float32), weight[rows, None]),
-            self.groups[rows],
-            self.seen.of(rows),
-        )
-        how = manner.chosen(lambda some, _: seen.of(some), *answers, groups, self.how, self.seed, fixed=("title",))
-        return violations.fitted(seen, *answers, groups, how, is_scaled=self.is_scaled, folds=folds)
+        answers = present[rows, None].astype(np.float32), weight[rows, None]
+        seen, groups, config = self.seen.of(rows), self.groups[rows], self.config
+        asked = violation_fit.way(config)
+        how = manner.chosen(lambda some, _: seen.of(some), *answers, groups, asked, config.seed, fixed=("title",))
+        return violations.fitted(seen, *answers, groups, how, is_scaled=config.violation_scaled, folds=folds)
 
     def logits(self, head: Linear, rows: Rows) -> NDArray[np.float64]:
         """(n,) of these rows."""
