@@ -78,7 +78,8 @@ def way(config: TrainConfig) -> How:
 
 def _take(detector: Detector, head: Linear, classes: Sequence[str]) -> None:
     detector.text.direct.copy_(torch.from_numpy(head.text))
-    detector.violation.weight.copy_(torch.from_numpy(head.dense.T))
+    detector.violation.weight.zero_()  # numbers have none
+    detector.violation.weight[:, : len(head.photos)] = torch.from_numpy(head.photos.T)
     detector.violation.bias.copy_(torch.from_numpy(head.bias))
     for name, values in tables(head, classes).items():
         getattr(detector.kind, name).copy_(torch.from_numpy(values))
@@ -141,12 +142,10 @@ def seen(detector: Detector, table: Table, rows: Rows, classes: Sequence[str]) -
 def _wordless(detector: Detector, table: Table, rows: Rows, classes: Sequence[str]) -> Seen:
     """The same without n-grams, which are most of it, and change with how loud they are."""
     config, given = detector.config, table.features.said
-    numbers = detector.scaled(torch.from_numpy(table.features.numeric[rows]).to(table.device))
     said = np.zeros(len(rows), np.int64) if given is None else given[rows]
     return Seen(
         csr_matrix((len(rows), 0), dtype=np.float32),
         table.photos(rows),
-        numbers.cpu().numpy(),
         kind.told(said, classes) if config.reads_said else None,
         kind.guessed(_probs(detector, table, rows), classes) if config.reads_predicted else None,
     )

@@ -1,4 +1,4 @@
-"""The violation heads: linear in n-grams, numbers and, by option, the category, and then in photos (`trainer.sight`).
+"""The violation heads: linear in n-grams and, by option, the category, and then in photos (`trainer.sight`).
 
 Violations are rare. Trained by small steps beside the category, their few positives drown: average precision on real ads stayed
 at half of what a linear model reaches that is fitted to its optimum at once, by liblinear, in less than a second. A hinge finds
@@ -23,7 +23,6 @@ from trainer.scale import MAX_ERROR, known_heads, scale_of
 HINGE_STRENGTH = 0.01
 """C of the hinges beside that of the logistic loss."""
 
-NUMBER_SCALE = 0.03
 MAX_ITERATIONS = 1000
 TOLERANCE = {LOGISTIC: 1e-3, SQUARED_HINGE: 1e-3, HINGE: 1e-2}
 USUAL_SLOPE = 5.0
@@ -51,7 +50,6 @@ class Seen:
 
     ngrams: csr_matrix  #: (N, n_buckets), weighed
     photos: Floats  #: (N, F) mean view, 0 = none
-    numbers: Floats  #: (N, 5) standardised
     said: csr_matrix | None = None  #: (N, C) the seller's category (`trainer.kind`), where heads read it
     predicted: csr_matrix | None = None  #: (N, C) the category head's, where heads read it
 
@@ -61,7 +59,7 @@ class Seen:
     def of(self, rows: NDArray[np.int64]) -> "Seen":
         """These rows."""
         said, predicted = (None if part is None else part[rows] for part in (self.said, self.predicted))
-        return Seen(self.ngrams[rows], self.photos[rows], self.numbers[rows], said, predicted)
+        return Seen(self.ngrams[rows], self.photos[rows], said, predicted)
 
     @property
     def blind(self) -> "Seen":
@@ -79,17 +77,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
-    """Logits = ngrams @ text + other @ dense + kinds @ their weights + bias."""
+    """Logits = n-grams @ text + mean views @ photos + kinds @ their weights + bias."""
 
     text: Floats  #: (n_buckets, V)
-    dense: Floats  #: (F + 5, V)
+    photos: Floats  #: (F, V)
     bias: Floats  #: (V,)
     said: Floats | None = None  #: (C, V)
     predicted: Floats | None = None  #: (C, V)
 
     def logits(self, seen: Seen) -> Floats:
         """(N, V) of these rows."""
-        found = seen.ngrams @ self.text + np.hstack([seen.photos, seen.numbers]) @ self.dense + self.bias
+        found = seen.ngrams @ self.text + seen.photos @ self.photos + self.bias
         for kind, weights in ((seen.said, self.said), (seen.predicted, self.predicted)):
             found = found if kind is None or weights is None else found + kind @ weights
         return np.asarray(found, np.float32)
@@ -97,7 +95,7 @@ class Linear:
     def scaled(self, scale: Floats, shift: Floats | float = 0.0) -> "Linear":
         """The heads whose logits are `scale` (V,) times these and `shift` (V,) more."""
         kinds = (None if kind is None else kind * scale for kind in (self.said, self.predicted))
-        return Linear(self.text * scale, self.dense * scale, np.asarray(self.bias * scale + shift, np.float32), *kinds)
+        return Linear(self.text * scale, self.photos * scale, np.asarray(self.bias * scale + shift, np.float32), *kinds)
 
 
 def folds_of(groups: NDArray[np.generic], n: int, seed: int) -> NDArray[np.int64]:
@@ -151,20 +149,18 @@ def _model(how: How) -> LogisticRegression | LinearSVC:
 def _columns(seen: Seen) -> csr_matrix:
     """(N, n) all that heads see but photos, side by side."""
     kinds = [kind for kind in (seen.said, seen.predicted) if kind is not None]
-    rows = hstack([seen.ngrams, csr_matrix(seen.numbers * NUMBER_SCALE), *kinds]).tocsr()
+    rows = hstack([seen.ngrams, *kinds]).tocsr()
     rows.sort_indices()  # or each head's fit does it again
     return rows
 
 
 def _parted(weights: Floats, bias: Floats, seen: Seen) -> Linear:
     """The weights (n, V) of `_columns` by what they weigh."""
-    widths = [seen.ngrams.shape[1], seen.numbers.shape[1]]
-    widths += [0 if kind is None else kind.shape[1] for kind in (seen.said, seen.predicted)]
-    text, numbers, said, predicted = np.split(weights, np.cumsum(widths)[:-1])
+    widths = [seen.ngrams.shape[1], *(0 if kind is None else kind.shape[1] for kind in (seen.said, seen.predicted))]
+    text, said, predicted = np.split(weights, np.cumsum(widths)[:-1])
     unseen = np.zeros((seen.photos.shape[1], weights.shape[1]), np.float32)
-    dense = np.vstack([unseen, numbers * NUMBER_SCALE]).astype(np.float32)
     kinds = (None if kind is None else part for kind, part in ((seen.said, said), (seen.predicted, predicted)))
-    return Linear(text, dense, bias, *kinds)
+    return Linear(text, unseen, bias, *kinds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,7 +193,7 @@ def fitted(
     found, head = np.asarray(found * scale + shift, np.float32), head.scaled(scale, shift)
     told = known_heads(present[alone], weight[alone])
     photos, more = sight.added(seen.photos, found, present, weight, told, folds)
-    return Fitted(replace(head, dense=np.vstack([photos, head.dense[len(photos) :]])), found + more, error)
+    return Fitted(replace(head, photos=photos), found + more, error)
 
 
 def _scale(

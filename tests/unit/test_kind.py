@@ -111,7 +111,7 @@ def test_hiding_counts_each_row_twice() -> None:
     """The fit is that of told and untold rows with the shares as weights, and never of the untold ones alone."""
     rng = np.random.default_rng(1)
     said = kind.told(rng.integers(0, 4, 60), CLASSES)
-    seen = Seen(said[:, :3], rng.normal(size=(60, 4)).astype(np.float32), rng.normal(size=(60, 5)).astype(np.float32), said)
+    seen = Seen(said[:, :3], rng.normal(size=(60, 4)).astype(np.float32), said)
     present, weight = (rng.random((60, 1)) < 0.4).astype(np.float32), np.ones((60, 1), np.float32)
     told, usual = (violations.fit(seen, present, weight, How(strength=1.0, hide_said=share)).said for share in (0.5, 0.0))
     assert told is not None and usual is not None and told[0] != 0 and told[0] != usual[0]

@@ -42,7 +42,7 @@ def titled(present: Floats, tells: str) -> Callable[[NDArray[np.int64], float], 
     def seen(chosen: NDArray[np.int64], loud: float) -> Seen:
         words = np.hstack([title * loud, description])[chosen]
         words /= np.linalg.norm(words, axis=1, keepdims=True) + 1e-6
-        return Seen(csr_matrix(words), np.zeros((len(chosen), 1), np.float32), np.zeros((len(chosen), 5), np.float32))
+        return Seen(csr_matrix(words), np.zeros((len(chosen), 1), np.float32))
 
     return seen
 
@@ -92,7 +92,7 @@ def test_margins_become_log_odds() -> None:
     """Of a hinge's scores from 0.8 on four in five are right, and without a scale a margin of -1 says the violation's share."""
     rng, present = np.random.default_rng(3), answers(0.3)
     words = (present * 1.5 + rng.normal(0, 1, (N, 20))).astype(np.float32)
-    seen = Seen(csr_matrix(words), np.zeros((N, 1), np.float32), np.zeros((N, 5), np.float32))
+    seen = Seen(csr_matrix(words), np.zeros((N, 1), np.float32))
     made = violations.fitted(seen, present, np.ones_like(present), np.arange(N), How(HINGE), is_scaled=False, folds=FOLDS)
     probs = 1 / (1 + np.exp(-made.logits))
     assert abs(probs.mean() - present.mean()) < 0.02 and present[probs >= 0.8].mean() >= 0.8 and made.error > 0
@@ -103,7 +103,7 @@ def test_a_head_without_a_scale_says_the_violations_share(n_positive: int, count
     """On average, whatever few answers are known, and is lowered most; half where nothing is known."""
     present = (np.arange(N) < n_positive).astype(np.float32)[:, None]
     words = np.random.default_rng(3).normal(0, 1, (N, 20)).astype(np.float32)
-    seen = Seen(csr_matrix(words), np.zeros((N, 1), np.float32), np.zeros((N, 5), np.float32))
+    seen = Seen(csr_matrix(words), np.zeros((N, 1), np.float32))
     made = violations.fitted(seen, present, present * 0 + counts, np.arange(N), How(HINGE), is_scaled=False, folds=FOLDS)
     share = (n_positive + 0.5) / (N + 1) if counts else 0.5
     assert made.logits.mean() == pytest.approx(np.log(share / (1 - share)), abs=0.2) and made.error == (
@@ -148,16 +148,16 @@ def test_blank_photos_add_nothing() -> None:
 
 
 def test_heads_without_photos_are_those_that_never_saw_one() -> None:
-    """What words and numbers say is fitted before photos are looked at."""
+    """What words say is fitted before photos are looked at."""
     photos, present, _ = photographed()
     words = np.random.default_rng(6).normal(0, 1, (N, 8)).astype(np.float32)
-    seen = Seen(csr_matrix(words), photos, np.zeros((N, 5), np.float32))
+    seen = Seen(csr_matrix(words), photos)
     blind = replace(seen, photos=photos * 0)
     heads = [
         violations.fitted(one, present, np.ones_like(present), np.arange(N), How(HINGE), is_scaled=False, folds=FOLDS).head
         for one in (seen, blind)
     ]
-    assert np.array_equal(heads[0].logits(blind), heads[1].logits(blind)) and heads[0].dense[:12, 1].any()
+    assert np.array_equal(heads[0].logits(blind), heads[1].logits(blind)) and heads[0].photos[:, 1].any()
 
 
 def test_a_head_is_known_by_ten_of_either_answer() -> None:

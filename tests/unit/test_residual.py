@@ -64,7 +64,7 @@ def test_a_network_that_does_harm_does_not_count() -> None:
 def test_logits_of_a_fold_do_not_know_its_answers(tmp_path: Path) -> None:
     """What the network is fitted upon does not change in a fold when all of the fold's answers do."""
     made = table(tmp_path, ON_TOP)
-    seen = violations.Seen(made.sparse(rows(48), torch.ones(6)), made.photos(rows(48)), made.features.numeric)
+    seen = violations.Seen(made.sparse(rows(48), torch.ones(6)), made.photos(rows(48)))
     folds, weight, present = rows(48) % 4, made.targets.violation_weight, made.targets.violation
     turned = np.where(folds[:, None] == 1, 1 - present, present)
     before, after = (violations.held_out(seen, answers, weight, How(strength=1.0), folds) for answers in (present, turned))

@@ -72,5 +72,5 @@ def test_a_temperature_divides_logits() -> None:
     """Built into the weights: at 2 every logit is half as large."""
     found = head(skeleton())
     half = found.scaled(np.array([0.5], np.float32))
-    for whole, part in zip((found.text, found.dense, found.bias), (half.text, half.dense, half.bias), strict=True):
+    for whole, part in zip((found.text, found.photos, found.bias), (half.text, half.photos, half.bias), strict=True):
         np.testing.assert_allclose(part, whole / 2)

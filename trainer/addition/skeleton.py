@@ -1,6 +1,6 @@
 """The live detector as a skeleton: everything in it stays as it is, a head for one more violation is fitted on its features.
 
-The violation heads are linear in n-grams, photos and numbers (`trainer.violations`), and what weighs these (idf, photo filters,
+The violation heads are linear in n-grams and photos (`trainer.violations`), and what weighs these (idf, photo filters,
 scales) was learnt without a violation label. A further head is one more column; the others keep their weights to the last bit.
 """
 
@@ -108,13 +108,20 @@ def widened(skeleton: Skeleton, head: Linear) -> Detector:
     new: dict[str, Tensor] = {
         TEXT: torch.cat([old[TEXT], torch.from_numpy(head.text)], 1),
         **{name: torch.cat([old[name], torch.from_numpy(kind)], 1) for name, kind in _kinds(skeleton, head).items()},
-        DENSE: torch.cat([old[DENSE], torch.from_numpy(head.dense.T)]),
+        DENSE: torch.cat([old[DENSE], _dense(head, old[DENSE].shape[1])]),
         BIAS: torch.cat([old[BIAS], torch.from_numpy(head.bias)]),
         **{name: torch.cat([old[name], torch.zeros_like(old[name][:1])]) for name in ADDED if name in old},
     }
     made = _empty(skeleton.scorer, len(old[BIAS]) + 1)
     made.load_state_dict({**old, **new})
     return made.eval()
+
+
+def _dense(head: Linear, n: int) -> Tensor:
+    """(1, n) weights of photos, and of numbers, which have none."""
+    found = torch.zeros(1, n)
+    found[:, : len(head.photos)] = torch.from_numpy(head.photos.T)
+    return found
 
 
 def _kinds(skeleton: Skeleton, head: Linear) -> dict[str, Floats]:
