@@ -1,7 +1,7 @@
 """The detector: text, photos and numbers → a category of the tree, and six violations.
 
 The category head stands on trained branches; the violation head is linear in the branches' inputs and, by option, in the
-category, and fitted apart (`trainer.violations`).
+category, and fitted apart (`trainer.violations`). Its weights of numbers are those of models of before; since then they are 0.
 """
 
 from collections.abc import Mapping, Sequence

@@ -160,6 +160,13 @@ def test_heads_without_photos_are_those_that_never_saw_one() -> None:
     assert np.array_equal(heads[0].logits(blind), heads[1].logits(blind)) and heads[0].photos[:, 1].any()
 
 
+def test_numbers_say_nothing(tmp_path: Path) -> None:
+    """Price, lengths and the number of photos have no weight: who lost the photos is answered as who never had any."""
+    made = table(tmp_path, CONFIG)
+    detector = loop.fit(made, rows(48), rows(0), config=CONFIG).detector
+    assert detector.text.direct.any() and not detector.violation.weight[:, detector.stem.width :].any()
+
+
 def test_a_head_is_known_by_ten_of_either_answer() -> None:
     """Rows that do not count are none."""
     present = np.array([[1, 1, 1]] * 10 + [[0, 0, 0]] * 10, np.float32)
