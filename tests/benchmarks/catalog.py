@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -174,7 +175,7 @@ def refurbish(home: Path, *words: str, environment: Mapping[str, str] | None = N
     subprocess.run(command, check=True, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
-def _read(home: Path, **flags: object) -> tuple[Workspace, list[Listing]]:
+def _read(home: Path, **flags: Any) -> tuple[Workspace, list[Listing]]:
     workspace = Workspace.open(settings.load(home=home, **flags))
     with workspace.db.read() as session:
         return workspace, [listing for page in listings.pages(session) for listing in page if listing.category]

@@ -57,7 +57,7 @@ class Answers:
 class Variant:
     """A row of the table."""
 
-    changes: Mapping[str, str | int | bool]
+    changes: Mapping[str, str | int | float | bool]
     parts: str = "all"  #: or text, photos: what is left
 
 

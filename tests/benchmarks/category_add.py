@@ -32,7 +32,7 @@ from curation.console import table
 from curation.quality import flags
 from curation.release import registry
 from curation.release.splits import split_of
-from curation.store import labels, listings
+from curation.store import labels, listings, violations
 from curation.store.labels import Resolved
 from curation.store.tables import LabelRow, ReviewItem
 from curation.store.workspace import Workspace, utc_now
@@ -43,7 +43,8 @@ from trainer.addition import addition
 from trainer.addition.addition import Plan
 from trainer.addition.commands import shown
 from trainer.addition.contest import Rival
-from trainer.addition.known import decided_since, known
+from trainer.addition.known import known
+from trainer.asked import decided_since
 from trainer.rows import SnapshotRows
 
 MAX_ROUNDS = 8
@@ -84,8 +85,8 @@ def prepared(folder: Path, options: argparse.Namespace) -> World:
     out, home = folder / "catalog", folder / "home"
     refurbish(home, "sample", "--n", str(options.n), "--seed", str(options.seed), "--out", str(out))
     policy = tuple(name for name in VIOLATIONS if name != options.violation)
-    with (out / "listings.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    with (out / "listings.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
     reported = [row["id"] for row in rows if options.violation in row["flags"].split("|")]
     _without(out / "listings.csv", rows, options.violation)
     ingest(home, out / "listings.csv", {"REFURBISH_VIOLATIONS": json.dumps(policy)})
@@ -183,7 +184,7 @@ def rival(world: World) -> dict[str, Any]:
     """The same of TF-IDF with logistic regression on what is known about the training split."""
     workspace, found = world.workspace, every(world)
     with workspace.db.read() as session:
-        at = next(one.at for one in addition.violations.added(session))
+        at = next(one.at for one in violations.added(session))
         decided = decided_since(session, at)
         values = dict(labels_of(session))
     splits = np.array([split_of(one.group_key).value for one in found])

@@ -36,7 +36,7 @@ from tests.benchmarks.catalog import Catalog, generated, ingested, real
 from tests.benchmarks.label_issues import inject
 from trainer import data, loop, recipes
 from trainer.config import TrainConfig
-from trainer.image import PhotoStem
+from trainer.image import Stem
 from trainer.refurbish import Refurbish
 from trainer.selfie import Selfie
 
@@ -56,7 +56,7 @@ class World:
 
     catalog: Catalog
     features: Features
-    stem: PhotoStem
+    stem: Stem
     classes: NDArray[np.str_]
     true: Labels
     given: Labels
@@ -141,7 +141,7 @@ def _draws(folder: Path, noise: float, options: argparse.Namespace) -> Iterator[
 
 
 @cache
-def _catalog(folder: str, source: Path | None, n: int, seed: int) -> tuple[Catalog, Features, PhotoStem]:
+def _catalog(folder: str, source: Path | None, n: int, seed: int) -> tuple[Catalog, Features, Stem]:
     out = Path(folder) / f"catalog-{seed}"
     if source is None:
         workspace, catalog = generated(out, n, seed=seed, noise=0.1)

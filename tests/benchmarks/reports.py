@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from curation.console import table
@@ -31,7 +32,7 @@ Reports = Mapping[tuple[int, int], list[str]]
 Score = Callable[[int, list[str], float], float]
 
 
-def world(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Reports]:
+def world(rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.float64], Reports]:
     """Violation of each listing (N,), -1 = none; the model's probabilities (N, 6); who reported (listing, reason)."""
     truth = np.where(rng.random(N) < SHARE, rng.integers(N_REASONS, size=N), -1)
     base = SHARE / N_REASONS

@@ -15,7 +15,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -177,7 +177,7 @@ def answer(found: onnxruntime.InferenceSession) -> Answer:
     return lambda inputs: tuple(found.run(["category", "violation"], dict(inputs)))
 
 
-def times(ways: Mapping[str, Answer], inputs: list[Inputs], n_calls: int) -> dict[str, float]:
+def times(ways: Mapping[str, Answer], inputs: Sequence[Inputs], n_calls: int) -> dict[str, float]:
     """Mean over the inputs of the fewest milliseconds, the ways in turns."""
     best = {name: np.full(len(inputs), np.inf) for name in ways}
     for at, one in enumerate(inputs):
