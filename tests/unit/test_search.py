@@ -57,7 +57,7 @@ def test_the_seed_decides_everything() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("n_steps", [1, 4, 6])
+@pytest.mark.parametrize("n_steps", [1, 4, pytest.param(6, marks=pytest.mark.slow)])
 def test_a_continued_search_ends_with_the_same_bits(tmp_path: Path, optimizer: str, n_steps: int) -> None:
     """Saved in the midst of an epoch, at its end or in the first step; history and all (fault 47)."""
     config = dataclasses.replace(CONFIG, optimizer=optimizer, warm_up=0.3, beta_decay=1.0, stop_ratio=0.01)

@@ -35,7 +35,7 @@ def gradients(network: torch.nn.Module, logits: Tensor, names: tuple[str, ...]) 
 
 
 @pytest.mark.parametrize("fair", [False, True])
-@pytest.mark.parametrize(("partial", "n_cells"), [(1, 6), (1, 3), (2, 4), (4, 6)])
+@pytest.mark.parametrize(("partial", "n_cells"), [pytest.param(1, 6, marks=pytest.mark.slow), (1, 3), (2, 4), (4, 6)])
 @pytest.mark.parametrize("length", [9, 16])
 def test_gradients_are_those_of_one_module_an_edge(partial: int, n_cells: int, length: int, fair: bool) -> None:
     """Loss and gradients of architecture and head equal the port's to 1e-9, with all channels and with a part of them."""
