@@ -78,8 +78,7 @@ def way(config: TrainConfig) -> How:
 
 def _take(detector: Detector, head: Linear, classes: Sequence[str]) -> None:
     detector.text.direct.copy_(torch.from_numpy(head.text))
-    detector.violation.weight.zero_()  # numbers have none
-    detector.violation.weight[:, : len(head.photos)] = torch.from_numpy(head.photos.T)
+    detector.violation.weight.copy_(torch.from_numpy(head.dense(detector.violation.in_features)))
     detector.violation.bias.copy_(torch.from_numpy(head.bias))
     for name, values in tables(head, classes).items():
         getattr(detector.kind, name).copy_(torch.from_numpy(values))

@@ -92,6 +92,10 @@ class Linear:
             found = found if kind is None or weights is None else found + kind @ weights
         return np.asarray(found, np.float32)
 
+    def dense(self, n: int) -> Floats:
+        """(V, n) weights of photos and of what detectors have beside them: numbers, which have none."""
+        return np.pad(self.photos.T, ((0, 0), (0, n - len(self.photos))))
+
     def scaled(self, scale: Floats, shift: Floats | float = 0.0) -> "Linear":
         """The heads whose logits are `scale` (V,) times these and `shift` (V,) more."""
         kinds = (None if kind is None else kind * scale for kind in (self.said, self.predicted))

@@ -108,20 +108,13 @@ def widened(skeleton: Skeleton, head: Linear) -> Detector:
     new: dict[str, Tensor] = {
         TEXT: torch.cat([old[TEXT], torch.from_numpy(head.text)], 1),
         **{name: torch.cat([old[name], torch.from_numpy(kind)], 1) for name, kind in _kinds(skeleton, head).items()},
-        DENSE: torch.cat([old[DENSE], _dense(head, old[DENSE].shape[1])]),
+        DENSE: torch.cat([old[DENSE], torch.from_numpy(head.dense(old[DENSE].shape[1]))]),
         BIAS: torch.cat([old[BIAS], torch.from_numpy(head.bias)]),
         **{name: torch.cat([old[name], torch.zeros_like(old[name][:1])]) for name in ADDED if name in old},
     }
     made = _empty(skeleton.scorer, len(old[BIAS]) + 1)
     made.load_state_dict({**old, **new})
     return made.eval()
-
-
-def _dense(head: Linear, n: int) -> Tensor:
-    """(1, n) weights of photos, and of numbers, which have none."""
-    found = torch.zeros(1, n)
-    found[:, : len(head.photos)] = torch.from_numpy(head.photos.T)
-    return found
 
 
 def _kinds(skeleton: Skeleton, head: Linear) -> dict[str, Floats]:
